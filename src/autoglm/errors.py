@@ -1,0 +1,130 @@
+"""Every error a user of autoglm can meet, typed; each names the field, the limit and the value.
+
+Errors cross the process boundary between engine and server as :class:`autoglm.messages.ErrorInfo`;
+``server/`` maps ``kind`` to an HTTP status. Nothing else in the project invents statuses or wordings.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AutoGLMError(Exception):
+    """Root of all errors raised on purpose.
+
+    Args:
+        message: one sentence for a person: what is wrong and what to do.
+        field: the request field, option or file at fault, in the caller's own terms.
+        limit: the limit that was crossed, if there is one.
+        value: the value found (shortened; never a secret and never a whole payload).
+    """
+
+    kind: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        limit: str | int | float | None = None,
+        value: str | int | float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.limit = limit
+        self.value = value
+
+
+class InvalidInputError(AutoGLMError):
+    """The caller's request cannot be served as it is; sending it again will not help."""
+
+    kind = "invalid_input"
+
+
+class UnsupportedFieldError(InvalidInputError):
+    """A field the API knows of but this server does not implement; refused, never ignored."""
+
+    kind = "unsupported_field"
+
+
+class PromptTooLongError(InvalidInputError):
+    """The prompt alone does not leave room for one new token in the context (or in the KV pool)."""
+
+    kind = "context_length_exceeded"
+
+
+class ImageError(InvalidInputError):
+    """An image that cannot be decoded, or breaks a size limit."""
+
+    kind = "invalid_image"
+
+
+class NotFoundError(InvalidInputError):
+    """The named model or route does not exist here."""
+
+    kind = "not_found"
+
+
+class AuthenticationError(AutoGLMError):
+    """Missing or wrong API key."""
+
+    kind = "invalid_api_key"
+
+
+class OverloadedError(AutoGLMError):
+    """A bounded queue is full; retry after ``retry_after`` seconds."""
+
+    kind = "overloaded"
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float = 1.0,
+        field: str | None = None,
+        limit: str | int | float | None = None,
+        value: str | int | float | None = None,
+    ) -> None:
+        super().__init__(message, field=field, limit=limit, value=value)
+        self.retry_after = retry_after
+
+
+class RequestTimeoutError(AutoGLMError):
+    """The request ran past the server's time limit and was cancelled."""
+
+    kind = "timeout"
+    retryable = True
+
+
+class EngineUnavailableError(AutoGLMError):
+    """The engine process died or is (re)starting; the request may be sent again."""
+
+    kind = "engine_unavailable"
+    retryable = True
+
+
+class CheckpointError(AutoGLMError):
+    """A checkpoint that cannot be loaded."""
+
+    kind = "checkpoint_error"
+
+
+class CheckpointNotFoundError(CheckpointError):
+    """No checkpoint at any of the places looked; the message lists them and says what to do."""
+
+    kind = "checkpoint_not_found"
+
+
+class CorruptCheckpointError(CheckpointError):
+    """A shard is missing, truncated, or holds tensors of the wrong name or shape."""
+
+    kind = "checkpoint_corrupt"
+
+
+class UnsupportedCheckpointError(CheckpointError):
+    """A readable checkpoint of a model this package does not implement."""
+
+    kind = "checkpoint_unsupported"

@@ -1,0 +1,44 @@
+"""Server to engine."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from autoglm.messages.content import ChatMessage
+from autoglm.messages.sampling import SamplingParams
+
+
+class Submit(Struct, frozen=True, kw_only=True, tag="submit"):
+    """Start ``n`` choices for one dialogue.
+
+    Attributes:
+        id: unique among the requests in flight.
+        priority: lower runs first (as in vLLM); ties are first come, first served.
+        cache_salt: requests with different salts never share cached state (tenants).
+    """
+
+    id: str
+    messages: list[ChatMessage]
+    sampling: SamplingParams
+    n: int = 1
+    priority: int = 0
+    cache_salt: str = ""
+
+
+class Cancel(Struct, frozen=True, tag="cancel"):
+    """Forget request ``id``; its blocks return to the pool within one step. No event follows."""
+
+    id: str
+
+
+class GetStats(Struct, frozen=True, tag="get_stats"):
+    """Ask for a :class:`StatsReply` with the same ``id``."""
+
+    id: str
+
+
+class Shutdown(Struct, frozen=True, tag="shutdown"):
+    """Finish the current step and exit with status 0."""
+
+
+Command = Submit | Cancel | GetStats | Shutdown
