@@ -135,7 +135,7 @@ class PromptBuilder:
         if layout == "autoglm_phone":
             if (min_pixels, max_pixels) != (None, None):
                 raise InvalidInputError(
-                    "min_pixels and max_pixels mean nothing for layout autoglm_phone: its images have one size",
+                    "min_pixels and max_pixels do not apply to layout autoglm_phone",
                     field="max_pixels" if max_pixels is not None else "min_pixels",
                     value=max_pixels if max_pixels is not None else min_pixels,
                 )

@@ -126,7 +126,7 @@ class Glm4vImageProcessor:
         ordered = np.ascontiguousarray(blocks.transpose(6, 0, 3, 1, 4, 2, 5)).reshape(3, -1, size * size)
         rows = np.empty((grid_h * grid_w, 3, frames, size * size), dtype=np.float32)
         for channel in range(3):
-            values = self._table[channel][ordered[channel]]
+            values = np.take(self._table[channel], ordered[channel], mode="clip")
             for frame in range(frames):
                 rows[:, channel, frame] = values
         return rows.reshape(grid_h * grid_w, -1)

@@ -10,7 +10,7 @@ from autoglm.errors import InvalidInputError
 
 @dataclass(slots=True)
 class _Pattern:
-    """One stop string with its failure function (Knuth, Morris, Pratt 1977) and how much of it has matched."""
+    """One stop string, its failure function (Knuth, Morris, Pratt 1977), how much of it has matched."""
 
     text: str
     failure: list[int]

@@ -23,7 +23,7 @@ from autoglm.prompt.files import read_optional_json
 
 
 class _GenerationBlock(Extension):
-    """``{% generation %}...{% endgeneration %}`` marks training targets; when rendering it is only its body."""
+    """``{% generation %}...{% endgeneration %}`` marks training targets; here it is only its body."""
 
     tags = {"generation"}  # noqa: RUF012  (the type jinja2 declares)
 

@@ -123,7 +123,7 @@ class Tokenizer:
         return self._bytes[token_id] if 0 <= token_id < self.vocab_size else b""
 
     def token_text(self, token_id: int) -> tuple[str, bytes]:
-        """One token alone, for log-probabilities: its text (U+FFFD for partial characters), its exact bytes."""
+        """One token alone, for logprobs: its text (U+FFFD for partial characters), its exact bytes."""
         raw = self.token_bytes(token_id)
         return raw.decode("utf-8", "replace"), raw
 
