@@ -40,6 +40,11 @@ class KVStore:
         self.num_slots = num_slots
         self.keys = torch.zeros(shape, dtype=spec.dtype, device=device)
         self.values = torch.zeros(shape, dtype=spec.dtype, device=device)
+        self._layers = list(zip(self.keys.unbind(0), self.values.unbind(0), strict=True))
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, each ``[kv_heads, slots, head_dim]``."""
+        return self._layers[index]
 
     def copy_slots(self, source: Tensor, target: Tensor) -> None:
         """Copy KV rows of all layers between slots (copy-on-write of a partly matching block)."""
