@@ -56,6 +56,20 @@ class Glm4vModel(nn.Module):
     def context_length(self) -> int:
         return self.config.text.max_position_embeddings
 
+    @property
+    def vocab_size(self) -> int:
+        return self.config.text.vocab_size
+
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        return self.config.stop_token_ids
+
+    def visible_spans(
+        self, token_ids: Sequence[int], image_starts: Sequence[int]
+    ) -> list[tuple[int, int | None, tuple[int, ...]]]:
+        """No cross-attention here: nothing to see."""
+        return []
+
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """int64 ``[rows]`` -> ``[rows, hidden]``."""
         out: Tensor = self.decoder.embed_tokens(ids)
