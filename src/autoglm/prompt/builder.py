@@ -91,9 +91,7 @@ class PromptBuilder:
             ("content_format", content_format, ("openai", "string")),
         ):
             if value not in allowed:
-                raise InvalidInputError(
-                    f"{name} must be one of {allowed}, got {value!r}", field=name, value=str(value)
-                )
+                raise InvalidInputError(f"{name} must be one of {allowed}, got {value!r}", field=name, value=str(value))
         self.tokenizer = tokenizer
         self.template = template
         self.images = image_pipeline
@@ -185,9 +183,7 @@ class PromptBuilder:
         try:
             return self.images.process(data)
         except ImageError as error:
-            raise ImageError(
-                f"{place}: {error.message}", field=place, limit=error.limit, value=error.value
-            ) from error
+            raise ImageError(f"{place}: {error.message}", field=place, limit=error.limit, value=error.value) from error
 
     def _place(self, token_ids: list[int], images: list[ProcessedImage]) -> Prompt:
         placeholder = self.image_token_ids.image

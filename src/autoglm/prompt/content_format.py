@@ -54,8 +54,7 @@ def _content(
         return flat if support.string else [{"type": "text", "text": flat}]
     if support.parts:
         return [
-            {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
-            for part in content
+            {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"} for part in content
         ]
     if images:
         raise InvalidInputError(

@@ -31,9 +31,7 @@ def encoded_digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def decode_image(
-    data: bytes, limits: ImageLimits | None = None, *, field: str = "image"
-) -> NDArray[np.uint8]:
+def decode_image(data: bytes, limits: ImageLimits | None = None, *, field: str = "image") -> NDArray[np.uint8]:
     """Decode a PNG, JPEG or WebP file to uint8 ``[height, width, 3]`` RGB.
 
     EXIF orientation is applied, then the mode is converted as ``PIL.Image.convert("RGB")`` does: alpha is
@@ -75,9 +73,7 @@ def _checked_header(data: bytes, limits: ImageLimits, field: str) -> ImageHeader
     try:
         header = read_header(data)
     except ValueError as error:
-        raise ImageError(
-            f"{field}: the file is damaged or truncated: {error}", field=field, value=len(data)
-        ) from error
+        raise ImageError(f"{field}: the file is damaged or truncated: {error}", field=field, value=len(data)) from error
     if header is None:
         raise ImageError(
             f"{field}: not a PNG, JPEG or WebP file",

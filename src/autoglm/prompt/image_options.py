@@ -139,17 +139,13 @@ def _number(name: str, value: object) -> float:
 
 def _positive_int(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise CorruptCheckpointError(
-            f"{name} must be a positive integer", field=name, limit=1, value=str(value)[:40]
-        )
+        raise CorruptCheckpointError(f"{name} must be a positive integer", field=name, limit=1, value=str(value)[:40])
     return value
 
 
 def _channels(name: str, value: object) -> tuple[float, float, float]:
     if not isinstance(value, list | tuple) or len(value) != 3:
-        raise CorruptCheckpointError(
-            f"{name} must hold three numbers", field=name, limit=3, value=str(value)[:40]
-        )
+        raise CorruptCheckpointError(f"{name} must hold three numbers", field=name, limit=3, value=str(value)[:40])
     red, green, blue = (float(_number(name, item)) for item in value)
     if name == "image_std" and 0.0 in (red, green, blue):
         raise CorruptCheckpointError("image_std must not be zero", field=name, value=str(value)[:40])

@@ -75,9 +75,7 @@ class Glm4vImageProcessor:
         InvalidInputError: a budget that no image can meet.
     """
 
-    def __init__(
-        self, options: ImageOptions, *, min_pixels: int | None = None, max_pixels: int | None = None
-    ) -> None:
+    def __init__(self, options: ImageOptions, *, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
         if min_pixels is not None:
             options = replace(options, shortest_edge=min_pixels)
         if max_pixels is not None:

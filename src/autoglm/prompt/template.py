@@ -102,9 +102,7 @@ def _find_source(directory: Path, name: str) -> str:
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise CorruptCheckpointError(
-                f"{path} cannot be read: {error}", field=path.name, value=str(path)
-            ) from error
+            raise CorruptCheckpointError(f"{path} cannot be read: {error}", field=path.name, value=str(path)) from error
     for file in ("chat_template.json", "tokenizer_config.json"):
         value = read_optional_json(directory / file).get("chat_template")
         if isinstance(value, str):
@@ -149,6 +147,4 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """Without jinja's own HTML escaping, which would change the prompt."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

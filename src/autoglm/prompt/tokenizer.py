@@ -86,9 +86,7 @@ class Tokenizer:
         """
         path = Path(directory) / "tokenizer.json"
         if not path.is_file():
-            raise CheckpointNotFoundError(
-                f"no tokenizer.json in {directory}", field="tokenizer.json", value=str(path)
-            )
+            raise CheckpointNotFoundError(f"no tokenizer.json in {directory}", field="tokenizer.json", value=str(path))
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception for every kind of damage
@@ -114,9 +112,9 @@ class Tokenizer:
 
         Ids outside the vocabulary give nothing.
         """
-        return b"".join(
-            self.token_bytes(i) for i in ids if not (skip_special_tokens and i in self.special_ids)
-        ).decode("utf-8", "replace")
+        return b"".join(self.token_bytes(i) for i in ids if not (skip_special_tokens and i in self.special_ids)).decode(
+            "utf-8", "replace"
+        )
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes token ``token_id`` stands for; empty for padded ids the vocabulary does not name."""
@@ -163,9 +161,7 @@ def _add_missing_tokens(backend: tokenizers.Tokenizer, declared: Mapping[str, An
                 value=str(key),
             )
         if backend.token_to_id(content) is None:
-            flags = {
-                n: bool(entry[n]) for n in ("lstrip", "rstrip", "single_word", "normalized") if n in entry
-            }
+            flags = {n: bool(entry[n]) for n in ("lstrip", "rstrip", "single_word", "normalized") if n in entry}
             token = tokenizers.AddedToken(content, special=bool(entry.get("special", False)), **flags)
             if token.special:
                 backend.add_special_tokens([token])
