@@ -43,9 +43,7 @@ def builder(checkpoint: Path) -> PromptBuilder:
 
 
 @pytest.fixture(scope="session")
-def with_template(
-    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], PromptBuilder]:
+def with_template(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], PromptBuilder]:
     """A builder over the same checkpoint with another chat template."""
 
     def make(source: str) -> PromptBuilder:

@@ -43,17 +43,14 @@ def dialogue(steps: int, picture: bytes = PICTURE) -> list[ChatMessage]:
 def reference_ids(directory: Path, messages: list[ChatMessage]) -> list[int]:
     """The reference: its chat template, its grid, placeholders repeated in the text, its tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    images = [
-        p.data for m in messages if not isinstance(m.content, str) for p in m.content if hasattr(p, "data")
-    ]
+    images = [p.data for m in messages if not isinstance(m.content, str) for p in m.content if hasattr(p, "data")]
     plain = [
         {
             "role": m.role,
             "content": m.content
             if isinstance(m.content, str)
             else [
-                {"type": "text", "text": p.text} if isinstance(p, TextPart) else {"type": "image"}
-                for p in m.content
+                {"type": "text", "text": p.text} if isinstance(p, TextPart) else {"type": "image"} for p in m.content
             ],
         }
         for m in messages
@@ -165,9 +162,7 @@ def test_typed_image_tokens_are_refused(builder: PromptBuilder, token: str, with
     split = [TextPart(text=f"a{token[:5]}"), *parts, TextPart(text=f"{token[5:]}b")]
     for content in (f"x{token}", [*parts, TextPart(text=token)], split):
         with pytest.raises(InvalidInputError) as error:
-            builder.build(
-                [ChatMessage(role="system", content="s"), ChatMessage(role="user", content=content)]
-            )
+            builder.build([ChatMessage(role="system", content="s"), ChatMessage(role="user", content=content)])
         assert error.value.field == "messages[1].content"
         assert error.value.value == token
 
@@ -228,9 +223,7 @@ def test_broken_image_names_its_place(builder: PromptBuilder) -> None:
 
 
 def test_limits_name_the_values(checkpoint: Path) -> None:
-    builder = PromptBuilder.from_checkpoint(
-        checkpoint, "glm4v", limits=PromptLimits(max_images=1, max_text_chars=10)
-    )
+    builder = PromptBuilder.from_checkpoint(checkpoint, "glm4v", limits=PromptLimits(max_images=1, max_text_chars=10))
     with pytest.raises(InvalidInputError) as chars:
         builder.build([ChatMessage(role="user", content="123456"), ChatMessage(role="user", content="12345")])
     assert (chars.value.limit, chars.value.value) == (10, 11)
@@ -261,8 +254,7 @@ def test_image_ids_must_be_tokens(checkpoint_copy: Path) -> None:
     config = json.loads(path.read_text())
     path.write_text(json.dumps({"image_token_id": config["image_token_id"]}))
     assert (
-        PromptBuilder.from_checkpoint(checkpoint_copy, "glm4v").image_token_ids.start
-        == config["image_start_token_id"]
+        PromptBuilder.from_checkpoint(checkpoint_copy, "glm4v").image_token_ids.start == config["image_start_token_id"]
     )
     for wrong in ({}, {"image_token_id": 10**6}, {"image_token_id": "x"}):
         path.write_text(json.dumps(wrong))

@@ -29,12 +29,7 @@ def png_of_size(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0"))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
@@ -169,9 +164,7 @@ def test_decompression_bomb_in_pixels_that_lie() -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
-@given(
-    st.sampled_from(["PNG", "JPEG", "WEBP"]), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)))
-)
+@given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255))))
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Truncated", "ignore:Image appears")
 def test_damaged_bytes_decode_or_raise_image_error(form: str, edits: list[tuple[float, int]]) -> None:
     data = bytearray(encode(screenshot(24, 24), form))

@@ -99,9 +99,7 @@ def test_impossible_budgets(arguments: dict[str, int], field: str) -> None:
 def test_size_rule_equals_the_reference(height: int, width: int, budget: int) -> None:
     options = replace(OFFICIAL, longest_edge=budget)
     try:
-        expected = reference_resize(
-            2, height, width, temporal_factor=2, factor=28, min_pixels=12544, max_pixels=budget
-        )
+        expected = reference_resize(2, height, width, temporal_factor=2, factor=28, min_pixels=12544, max_pixels=budget)
     except ValueError:
         with pytest.raises(ImageError):
             smart_resize(height, width, options)

@@ -26,9 +26,7 @@ def test_encodes_and_decodes_as_transformers(checkpoint: Path, tokenizer: Tokeni
     ids = tokenizer.encode(text)
     assert ids == reference.encode(text, add_special_tokens=False)
     for skip in (False, True):
-        assert tokenizer.decode(ids, skip_special_tokens=skip) == reference.decode(
-            ids, skip_special_tokens=skip
-        )
+        assert tokenizer.decode(ids, skip_special_tokens=skip) == reference.decode(ids, skip_special_tokens=skip)
 
 
 def test_special_strings_become_single_ids(tokenizer: Tokenizer) -> None:
