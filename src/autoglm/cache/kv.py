@@ -23,12 +23,14 @@ class BlockTable:
 
     Attributes:
         indexed: blocks whose chain is in the index (a prefix of ``blocks``); ``node`` is the last one's node.
+        published: the node of a further block that was indexed before it was full.
     """
 
     salt: str
     blocks: list[int] = field(default_factory=list)
     indexed: int = 0
     node: Node | None = None
+    published: Node | None = None
 
     @property
     def contiguous(self) -> bool:
@@ -129,13 +131,20 @@ class KVCache:
             start = table.indexed * size
             self._append(table, tuple(identities[start : start + size]))
 
-    def release(self, table: BlockTable, identities: Sequence[int], computed: int) -> None:
-        """Give all blocks back; what was computed stays findable, a last partly filled block included."""
-        self._tables.remove(id(table))
+    def publish(self, table: BlockTable, identities: Sequence[int], computed: int) -> None:
+        """Index the last, partly filled block too, so that others can use a prompt the moment it is computed.
+
+        The owner goes on filling the rest of the block, which the index does not speak of.
+        """
         self.commit(table, identities, computed)
         start = table.indexed * self.block_size
         if self.reuse and start < computed:
-            self._append(table, tuple(identities[start:computed]))
+            self._append(table, tuple(identities[start:computed]), partial=True)
+
+    def release(self, table: BlockTable, identities: Sequence[int], computed: int) -> None:
+        """Give all blocks back; what was computed stays findable, a last partly filled block included."""
+        self._tables.remove(id(table))
+        self.publish(table, identities, computed)
         # Last block first: leaves become the oldest idle blocks, so chains are eaten from their ends.
         self._pool.drop(reversed(table.blocks), self._index.__contains__)
         table.blocks = []
@@ -153,17 +162,26 @@ class KVCache:
         if not self._tables and self._pool.available != self._pool.num_blocks:
             raise RuntimeError(f"{self._pool.num_blocks - self._pool.available} blocks leaked")
 
-    def _append(self, table: BlockTable, key: tuple[int, ...]) -> None:
+    def _append(self, table: BlockTable, key: tuple[int, ...], *, partial: bool = False) -> None:
+        block = table.blocks[table.indexed]
+        if table.published is not None and self._index.holds(table.published):
+            # Never a parent, so nothing hangs below it.
+            list(self._index.remove(block))
+        table.published = None
         parent = table.node
         if table.indexed == 0:
             parent = self._index.root(table.salt)
         elif parent is None or not self._index.holds(parent):
             # Its chain ran through a twin's block, which was evicted; the rest can no longer be reached.
             table.node = None
-            table.indexed += 1
+            table.indexed += 0 if partial else 1
             return
-        table.node = self._index.insert(parent, key, table.blocks[table.indexed])
-        table.indexed += 1
+        node = self._index.insert(parent, key, block)
+        if partial:
+            table.published = node if node.block == block else None
+        else:
+            table.node = node
+            table.indexed += 1
 
     def _evicted(self, block: int) -> None:
         self.counters.evictions += 1

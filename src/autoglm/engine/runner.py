@@ -38,7 +38,7 @@ class ModelRunner:
         hidden = self.model.embed_tokens(ids)
         if self.model.image_in_sequence:
             _splice(hidden, chunks)
-        hidden = self.model(hidden, context)
+        hidden = self.model.forward(hidden, context)
         if not last_rows:
             return hidden.new_empty(0, 0, dtype=torch.float32)
         if len(last_rows) < hidden.shape[0]:

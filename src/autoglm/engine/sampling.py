@@ -129,6 +129,7 @@ class SamplerState:
         return probs
 
 
+@torch.inference_mode()
 def sample(logits: Tensor, states: Sequence[SamplerState]) -> list[Choice]:
     """One token per row of fp32 ``logits [rows, vocab]``."""
     best: list[int] = logits.argmax(dim=-1).tolist() if any(s.plain for s in states) else []

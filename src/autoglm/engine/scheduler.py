@@ -87,8 +87,9 @@ class Scheduler:
         if table is None:
             raise RuntimeError(f"sequence {sequence.request_id} ran without a block table")
         self._kv.commit(table, sequence.identities, sequence.computed)
-        if sequence.computed >= sequence.prompt_len:
+        if sequence.computed >= sequence.prompt_len and not sequence.prefilled:
             sequence.prefilled = True
+            self._kv.publish(table, sequence.identities, sequence.prompt_len)
         for index in list(sequence.features):
             placed = sequence.images[index]
             if not sequence.sights and sequence.computed >= placed.start + placed.image.num_tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from autoglm.model.vision import Grid, VisionTower
 class Glm4vModel(nn.Module):
     """``glm4v`` with random weights until a checkpoint is loaded (see :mod:`autoglm.model.loading`)."""
 
-    layout = "glm4v"
+    layout: Literal["glm4v"] = "glm4v"
     image_in_sequence = True
 
     def __init__(self, config: Glm4vConfig) -> None:
@@ -65,7 +66,9 @@ class Glm4vModel(nn.Module):
         return self.config.stop_token_ids
 
     def visible_spans(
-        self, token_ids: Sequence[int], image_starts: Sequence[int]
+        self,
+        token_ids: Sequence[int],  # noqa: ARG002 - the other layout reads them
+        image_starts: Sequence[int],  # noqa: ARG002
     ) -> list[tuple[int, int | None, tuple[int, ...]]]:
         """No cross-attention here: nothing to see."""
         return []
