@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 from PIL import Image, ImageDraw
 from rich.console import Console
@@ -82,7 +83,9 @@ def run_dialogue(console: Console, url: str, steps: int, tokens: int) -> None:
         model="autoglm-phone-9b", messages=[{"role": "user", "content": "Hi"}], max_tokens=5, temperature=0
     )
     console.print(f"probe: {len(hello.choices)} choice, {hello.usage.completion_tokens if hello.usage else 0} tokens\n")
-    table = Table("step", "prompt tokens", "of images", "from cache", "TTFT ms", "TPOT ms", "tokens read")
+    table = Table("step", "prompt", "cached", "computed", "TTFT ms", "TPOT ms", "new tokens")
+    for column in table.columns:
+        column.justify = "right"
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": (DATA / "system_en.txt").read_text(encoding="utf-8")}
     ]
@@ -93,6 +96,7 @@ def run_dialogue(console: Console, url: str, steps: int, tokens: int) -> None:
         console.print(f"[bold]step {step}[/bold] ", end="")
         answer, row = stream_step(console, client, messages, tokens)
         table.add_row(str(step), *row)
+        # The client keeps the text of a turn and drops its image.
         messages[-1]["content"] = [part for part in messages[-1]["content"] if part["type"] == "text"]
         messages.append({"role": "assistant", "content": f"<think>{answer}</think><answer></answer>"})
     console.print(table)
@@ -102,6 +106,7 @@ def stream_step(
     console: Console, client: openai.OpenAI, messages: list[dict[str, Any]], tokens: int
 ) -> tuple[str, list[str]]:
     """One request with the client's parameters; the connection is closed early, which cancels the rest."""
+    before = engine_counters(client)
     start = time.perf_counter()
     times: list[float] = []
     answer: list[str] = []
@@ -122,18 +127,22 @@ def stream_step(
             if len(times) >= tokens:
                 break
     console.print("\n")
-    # The usage of a stream comes with its end; a one-token request with the same prompt tells it here.
-    usage = client.chat.completions.create(**(request | {"max_tokens": 1})).usage
-    details = usage.prompt_tokens_details if usage else None
-    images = (details.model_extra or {}).get("image_tokens", 0) if details else 0
+    after = engine_counters(client)
+    prompt, cached = (after[name] - before[name] for name in ("prompt_tokens", "cached_tokens"))
     return "".join(answer), [
-        str(usage.prompt_tokens if usage else 0),
-        str(images),
-        str(details.cached_tokens if details else 0),
+        f"{prompt:.0f}",
+        f"{cached:.0f}",
+        f"{prompt - cached:.0f}",
         f"{1e3 * (times[0] - start):.0f}",
         f"{1e3 * (times[-1] - times[0]) / max(len(times) - 1, 1):.1f}",
         str(len(times)),
     ]
+
+
+def engine_counters(client: openai.OpenAI) -> dict[str, float]:
+    """The engine's own counters, from the server's Prometheus page."""
+    page = httpx.get(str(client.base_url.join("/metrics"))).text
+    return {name: float(value) for name, value in re.findall(r'^autoglm_engine{name="(\w+)"} (\S+)$', page, re.M)}
 
 
 def screenshot(step: int) -> str:
