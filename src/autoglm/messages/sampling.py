@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from msgspec import Struct
 
 from autoglm.errors import InvalidInputError
@@ -46,7 +44,8 @@ class SamplingParams(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is None:
                 continue
-            if not math.isfinite(value) or not low <= value <= high:
+            # Comparing refuses nan too, and an integer too large for a float does not overflow.
+            if not low <= value <= high:
                 raise InvalidInputError(
                     f"{name} must be between {low} and {high}, got {value}",
                     field=name,
@@ -61,7 +60,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True):
                 value=len(self.stop),
             )
         for bias in self.logit_bias.values():
-            if not math.isfinite(bias) or not -100 <= bias <= 100:
+            if not -100 <= bias <= 100:
                 raise InvalidInputError(
                     "logit_bias values must be between -100 and 100",
                     field="logit_bias",
