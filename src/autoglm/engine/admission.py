@@ -32,6 +32,13 @@ class Job:
     error: Exception | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Build:
+    """A prompt under way; told from an earlier one with the same (cancelled) id by being another object."""
+
+    command: Submit
+
+
 class Admission:
     """Builds prompts off the engine's loop and turns them into sequences on it.
 
@@ -46,13 +53,13 @@ class Admission:
         self._ordinals = ImageOrdinals()
         self._orders = itertools.count()
         self._workers = ThreadPoolExecutor(config.prompt_workers, "prompt")
-        self._building: dict[str, Future[None]] = {}
-        self._ready: deque[Job] = deque()
+        self._building: dict[str, tuple[_Build, Future[None]]] = {}
+        self._ready: deque[tuple[_Build, Job]] = deque()
 
     @property
     def pending(self) -> int:
-        """Requests whose prompt is being built or not yet taken."""
-        return len(self._building)
+        """Choices whose prompt is being built or not yet taken."""
+        return sum(build.command.n for build, _ in self._building.values())
 
     @property
     def has_ready(self) -> bool:
@@ -71,7 +78,8 @@ class Admission:
             )
         if command.id in self._building:
             raise InvalidInputError(f"request id {command.id} is in use", field="id", value=command.id)
-        self._building[command.id] = self._workers.submit(partial(self._build, command))
+        build = _Build(command)
+        self._building[command.id] = build, self._workers.submit(partial(self._build, build))
 
     def check(self, sampling: SamplingParams, n: int) -> None:
         """Ranges that need the model."""
@@ -88,14 +96,19 @@ class Admission:
 
     def cancel(self, request_id: str) -> bool:
         """Forget a request whose prompt is not taken yet."""
-        return self._building.pop(request_id, None) is not None
+        build, future = self._building.pop(request_id, (None, None))
+        if future is not None:
+            future.cancel()  # not begun: its worker is free for others
+        return build is not None
 
     def take(self) -> list[Job]:
         """Jobs that became ready; cancelled ones are dropped."""
         jobs: list[Job] = []
         while self._ready:
-            job = self._ready.popleft()
-            if self._building.pop(job.id, None) is not None:
+            build, job = self._ready.popleft()
+            current, _ = self._building.get(job.id, (None, None))
+            if current is build:
+                del self._building[job.id]
                 jobs.append(job)
         return jobs
 
@@ -167,12 +180,12 @@ class Admission:
             identities[first:last] = [sighted_identity(t, sight.ordinal) for t in identities[first:last]]
         return sights, identities
 
-    def _build(self, command: Submit) -> None:
+    def _build(self, build: _Build) -> None:
+        command = build.command
         prompt, error = None, None
         try:
             prompt = self._prompts.build(command.messages)
         except Exception as caught:  # whatever went wrong belongs to this request, and reaches its client
             error = caught
-        self._ready.append(
-            Job(command.id, command.sampling, command.n, command.priority, command.cache_salt, prompt, error)
-        )
+        job = Job(command.id, command.sampling, command.n, command.priority, command.cache_salt, prompt, error)
+        self._ready.append((build, job))
