@@ -93,6 +93,13 @@ class Admission:
                     raise InvalidInputError(
                         f"{field}: {token} is not a token id below {vocab}", field=field, limit=vocab, value=token
                     )
+        if sampling.min_tokens and len({*sampling.stop_token_ids, *self._model.stop_token_ids}) >= vocab:
+            raise InvalidInputError(
+                "stop_token_ids: with min_tokens, at least one token must not be a stop token",
+                field="stop_token_ids",
+                limit=vocab - 1,
+                value=len(sampling.stop_token_ids),
+            )
 
     def cancel(self, request_id: str) -> bool:
         """Forget a request whose prompt is not taken yet."""
