@@ -52,7 +52,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             self._at_least(name, 1)
         self._at_least("prompt_workers", 1)
         self._at_least("threads", 0)
-        for name in ("context_length", "kv_cache_bytes", "visual_cache_bytes", "image_cache_bytes"):
+        self._at_least("context_length", 2)  # one token of prompt, one of answer
+        for name in ("kv_cache_bytes", "visual_cache_bytes", "image_cache_bytes"):
             self._at_least(name, 0)
 
     def _at_least(self, name: str, low: int) -> None:

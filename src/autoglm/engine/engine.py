@@ -101,7 +101,7 @@ class Engine:
         self._start(Job(request_id, sampling, n, priority, salt, prompt))
 
     def cancel(self, request_id: str) -> None:
-        """Forget a request at once, wherever it is; no event of it follows. Unknown ids are fine (it may just have ended)."""
+        """Forget a request at once, wherever it is; no event follows. Unknown ids are fine (it may just have ended)."""
         self.admission.cancel(request_id)
         self._events = [e for e in self._events if getattr(e, "id", None) != request_id]
         for sequence in self._live.pop(request_id, ()):
