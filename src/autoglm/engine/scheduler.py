@@ -72,11 +72,17 @@ class Scheduler:
         budget = Budget(self._config.max_batch_tokens, self._config.encoder_patches)
         chunks: dict[Sequence, Chunk] = {}
         ranked = by_rank(self.running)
-        for decoding in (True, False):
-            for sequence in ranked:
-                if sequence.state is State.RUNNING and (sequence.remaining == 1) is decoding:
-                    self._continue(sequence, budget, chunks)
-        self._admit_waiting(budget, chunks)
+        for sequence in ranked:
+            if sequence.state is State.RUNNING and sequence.remaining == 1:
+                self._continue(sequence, budget, chunks)
+        # One order for running prefills and new ones: a long prefill must not keep a better rank waiting.
+        waiting = set(self.waiting)
+        admitting = True
+        for sequence in by_rank([*(s for s in ranked if s.remaining > 1 and s not in waiting), *waiting]):
+            if sequence in waiting:
+                admitting = admitting and self._admit_next(sequence, budget, chunks)
+            elif sequence.state is State.RUNNING:
+                self._continue(sequence, budget, chunks)
         return list(chunks.values())
 
     def computed(self, chunk: Chunk) -> None:
@@ -107,15 +113,14 @@ class Scheduler:
         chunks[sequence] = chunk
         budget.tokens -= chunk.count
 
-    def _admit_waiting(self, budget: Budget, chunks: dict[Sequence, Chunk]) -> None:
-        for sequence in list(self.waiting):
-            if budget.tokens <= 0 or len(self.running) >= self._config.max_running:
-                return
-            leader = sequence.leader
-            if leader is not None and not leader.prefilled and leader.state is not State.FINISHED:
-                continue
-            if not self._admit(sequence, budget, chunks):
-                return
+    def _admit_next(self, sequence: Sequence, budget: Budget, chunks: dict[Sequence, Chunk]) -> bool:
+        """Whether the sequences behind this one may be admitted too."""
+        if budget.tokens <= 0 or len(self.running) >= self._config.max_running:
+            return False
+        leader = sequence.leader
+        if leader is not None and not leader.prefilled and leader.state is not State.FINISHED:
+            return True
+        return self._admit(sequence, budget, chunks)
 
     def _admit(self, sequence: Sequence, budget: Budget, chunks: dict[Sequence, Chunk]) -> bool:
         total = len(sequence.token_ids)
