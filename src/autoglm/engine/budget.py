@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 FeatureKey = tuple[str, bytes]
@@ -16,12 +17,14 @@ class Budget:
     patches: int
     encoding: set[FeatureKey] = field(default_factory=set)
 
-    def encode(self, key: FeatureKey, patches: int) -> bool:
-        """Whether this image may be encoded in the step. An image over the whole budget may, alone."""
-        if key in self.encoding:
-            return True
-        if patches > self.patches and self.encoding:
+    def encode(self, images: Mapping[FeatureKey, int]) -> bool:
+        """Whether these images (with their patches) may be encoded in the step: all of them, or none.
+
+        A group over the whole budget may, if it is the step's first: it would never run otherwise.
+        """
+        fresh = {key: patches for key, patches in images.items() if key not in self.encoding}
+        if fresh and self.encoding and sum(fresh.values()) > self.patches:
             return False
-        self.patches -= patches
-        self.encoding.add(key)
+        self.patches -= sum(fresh.values())
+        self.encoding.update(fresh)
         return True

@@ -7,11 +7,11 @@ memory runs out, the lowest rank is preempted: it gives its blocks back (they st
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from autoglm.cache import KVCache, PartialCopy, VisualCache
-from autoglm.engine.budget import Budget
+from autoglm.engine.budget import Budget, FeatureKey
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.sequence import Sequence, State, by_rank
 from autoglm.model.context import ImageFeatures
@@ -152,21 +152,28 @@ class Scheduler:
         """As many tokens as the budgets allow; images already encoded are pinned on the way."""
         start = sequence.computed
         end = start + min(sequence.remaining, budget.tokens)
-        for index in sequence.needed_images(start, end):
-            if index in sequence.features:
-                continue
-            placed = sequence.images[index]
-            key = (sequence.salt, placed.image.digest)
-            if key in self._visual:
-                features = self._visual.pin(key)
-                if features is not None:
-                    sequence.features[index] = features
-                continue
-            t, h, w = placed.image.grid
-            if not budget.encode(key, t * h * w):
-                end = start if sequence.sights else max(start, placed.start)
+        for first, images in sequence.image_groups(start, end):
+            fresh = self._pin_known(sequence, images)
+            if fresh and not budget.encode(fresh):
+                end = max(start, first)
                 break
         return Chunk(sequence, start, end - start) if end > start else None
+
+    def _pin_known(self, sequence: Sequence, images: Iterable[int]) -> dict[FeatureKey, int]:
+        """Pin what is encoded already; the rest, with its patches."""
+        fresh: dict[FeatureKey, int] = {}
+        for index in images:
+            if index in sequence.features:
+                continue
+            image = sequence.images[index].image
+            key = (sequence.salt, image.digest)
+            features = self._visual.pin(key) if key in self._visual else None
+            if features is None:
+                t, h, w = image.grid
+                fresh[key] = t * h * w
+            else:
+                sequence.features[index] = features
+        return fresh
 
     def _preempt(self, victim: Sequence, budget: Budget, chunks: dict[Sequence, Chunk]) -> None:
         chunk = chunks.pop(victim, None)

@@ -98,6 +98,13 @@ class Sequence:
     def image_tokens(self) -> int:
         return sum(p.image.num_tokens for p in self.images)
 
+    def image_groups(self, start: int, end: int) -> list[tuple[int, tuple[int, ...]]]:
+        """What :meth:`needed_images` names, as (first token that needs them, images needed at once), in order."""
+        if self.sights:
+            seen = [s for s in self.sights if (o := s.overlap(start, end))[0] < o[1]]
+            return [(s.start, s.images) for s in sorted(seen, key=lambda s: s.start)]
+        return [(self.images[i].start, (i,)) for i in self.needed_images(start, end)]
+
     def needed_images(self, start: int, end: int) -> list[int]:
         """Indices of the images that tokens ``[start, end)`` stand for or see."""
         if self.sights:
