@@ -58,5 +58,5 @@ class OutputStream:
     def _length(self, text: str) -> Piece:
         more, matched = self._stops.push(self._detokenizer.flush())
         if matched is not None:
-            return Piece(text + more, "stop", matched)
+            return Piece(text + more + (matched if self._keep else ""), "stop", matched)
         return Piece(text + more + self._stops.flush(), "length")
