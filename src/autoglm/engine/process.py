@@ -55,7 +55,9 @@ class EngineProcess:
         self._wake.set()
 
     def progress(self, done: int, total: int) -> None:
-        """Tell the server how loading goes on."""
+        """Tell the server how loading goes on; ends the process if it was stopped meanwhile."""
+        if self._stop:
+            raise SystemExit(0)
         self.send([Progress(stage="weights", done=done, total=total)])
 
     def send(self, events: list[Event]) -> None:
