@@ -61,7 +61,7 @@ class VisualPlan:
     @classmethod
     def of(cls, hidden: Tensor, visual: Sequence[VisualSpan], gate: TimeGate) -> VisualPlan | None:
         """Plan the reads of ``hidden`` (``[rows, hidden]``, the text stream's output); None if no row sees an image."""
-        seen = [span for span in visual if span.features and span.row_start < span.row_end]
+        seen = sorted((s for s in visual if s.features and s.row_start < s.row_end), key=lambda s: s.row_start)
         if not seen:
             return None
         count = sum(span.row_end - span.row_start for span in seen)

@@ -9,61 +9,45 @@ that is what makes reusing them exact.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
 
 from autoglm.errors import InvalidInputError
 
-OPEN_END = sys.maxsize
-"""``end`` of the last turn: tokens generated later belong to it."""
-
-
-class TurnSpan(NamedTuple):
-    """Positions ``[start, end)`` of one turn and the indices of the images visible there, in prompt order."""
-
-    start: int
-    end: int
-    images: tuple[int, ...]
+TurnSpan = tuple[int, int | None, tuple[int, ...]]
+"""``(start, end, images)``: positions ``[start, end)`` see the images of these indices; the last turn of a sequence
+ends at ``None``, because tokens generated later belong to it."""
 
 
 def visible_spans(
     token_ids: Sequence[int], image_starts: Sequence[int], turn_start_token_ids: Collection[int]
 ) -> list[TurnSpan]:
-    """Cut a sequence into its turns; together they cover ``[0, OPEN_END)`` without a gap.
+    """The turns of a sequence that have images, in order; positions outside them see none.
 
     Args:
-        token_ids: the prompt. Text before the first turn (``[gMASK]<sop>``) forms a span of its own.
+        token_ids: the prompt.
         image_starts: position of each image's placeholder, ascending; an entry's index is the image's index.
-        turn_start_token_ids: tokens that open a turn.
+        turn_start_token_ids: tokens that open a turn. What stands before the first of them is a turn of its own.
 
     Raises:
         InvalidInputError: an image position outside the sequence, or positions not ascending.
     """
     length = len(token_ids)
-    previous = -1
-    for start in image_starts:
-        if not previous < start < length:
+    for before, start in zip((-1, *image_starts), image_starts, strict=False):
+        if not before < start < length:
             raise InvalidInputError(
-                f"image position {start} must lie after {previous} and before the prompt's end {length}",
+                f"image position {start} must lie after {before} and before the prompt's end {length}",
                 field="image_starts",
                 limit=length,
                 value=start,
             )
-        previous = start
     opening = frozenset(turn_start_token_ids)
     starts = [0, *(at for at, token in enumerate(token_ids) if at and token in opening)]
     spans: list[TurnSpan] = []
     image = 0
-    for start, end in zip(starts, [*starts[1:], OPEN_END], strict=True):
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
         first = image
-        while image < len(image_starts) and image_starts[image] < end:
+        while image < len(image_starts) and (end is None or image_starts[image] < end):
             image += 1
-        spans.append(TurnSpan(start, end, tuple(range(first, image))))
+        if image > first:
+            spans.append((start, end, tuple(range(first, image))))
     return spans
-
-
-def spans_of_rows(spans: Iterable[TurnSpan], begin: int, end: int) -> list[TurnSpan]:
-    """The parts of ``spans`` that have images and lie in positions ``[begin, end)``, clipped to them."""
-    clipped = (TurnSpan(max(s.start, begin), min(s.end, end), s.images) for s in spans if s.images)
-    return [s for s in clipped if s.start < s.end]
