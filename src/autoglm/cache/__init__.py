@@ -1,1 +1,17 @@
-"""TODO"""
+"""What is remembered: KV blocks and prefixes, visual features. Each cache has one owner, the engine's loop."""
+
+from autoglm.cache.identity import ImageOrdinals, sequence_identities, sighted_identity
+from autoglm.cache.kv import BlockTable, KVCache, PartialCopy
+from autoglm.cache.stats import Counters
+from autoglm.cache.visual import VisualCache
+
+__all__ = [
+    "BlockTable",
+    "Counters",
+    "ImageOrdinals",
+    "KVCache",
+    "PartialCopy",
+    "VisualCache",
+    "sequence_identities",
+    "sighted_identity",
+]

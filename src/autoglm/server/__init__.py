@@ -1,1 +1,8 @@
-"""TODO"""
+"""The OpenAI-compatible HTTP server: one process, no model in it."""
+
+from autoglm.server.app import create_app
+from autoglm.server.config import ServerConfig
+from autoglm.server.link import EngineLink, LinkState
+from autoglm.server.run import serve
+
+__all__ = ["EngineLink", "LinkState", "ServerConfig", "create_app", "serve"]

@@ -1,0 +1,189 @@
+"""KV blocks of sequences: the one owner of reference counts.
+
+| question | answer |
+|---|---|
+| who owns blocks | :class:`KVCache`; a :class:`BlockTable` only lists what its sequence holds |
+| who frees | :meth:`KVCache.release`, once per table; nobody else |
+| who locks | nobody: the engine's loop is the only caller |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autoglm.cache.blocks import BlockPool
+from autoglm.cache.prefix import Node, PrefixIndex
+from autoglm.cache.stats import Counters
+
+
+@dataclass(slots=True, eq=False)
+class BlockTable:
+    """The blocks of one sequence, in order.
+
+    Attributes:
+        indexed: blocks whose chain is in the index (a prefix of ``blocks``); ``node`` is the last one's node.
+        published: the node of a further block that was indexed before it was full.
+    """
+
+    salt: str
+    blocks: list[int] = field(default_factory=list)
+    indexed: int = 0
+    node: Node | None = None
+    published: Node | None = None
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the blocks are one run of the pool."""
+        blocks = self.blocks
+        return not blocks or blocks == list(range(blocks[0], blocks[0] + len(blocks)))
+
+
+@dataclass(frozen=True, slots=True)
+class PartialCopy:
+    """Copy the KV rows of the first ``tokens`` tokens of block ``source`` to block ``target``, before use."""
+
+    source: int
+    target: int
+    tokens: int
+
+
+class KVCache:
+    """Blocks, reference counts and prefix reuse.
+
+    Args:
+        reuse: switch for prefix reuse; off, nothing is ever indexed.
+    """
+
+    def __init__(self, num_blocks: int, block_size: int, *, reuse: bool = True) -> None:
+        self.block_size = block_size
+        self.reuse = reuse
+        self.counters = Counters()
+        self._index = PrefixIndex(block_size)
+        self._pool = BlockPool(num_blocks, block_size, self._evicted)
+        self._tables: set[int] = set()
+
+    @property
+    def num_blocks(self) -> int:
+        return self._pool.num_blocks
+
+    @property
+    def available(self) -> int:
+        """Blocks that could be handed out now."""
+        return self._pool.available
+
+    @property
+    def indexed_blocks(self) -> int:
+        return len(self._index)
+
+    def open(self, salt: str, identities: Sequence[int], limit: int) -> tuple[BlockTable, int, PartialCopy | None]:
+        """Start a table with the longest known prefix of ``identities[:limit]``.
+
+        Returns:
+            the table, the number of tokens whose KV is there, and a copy the caller must do before the next call
+            to this object (it makes the first, private block of the table out of a partly matching one).
+        """
+        table = BlockTable(salt)
+        self._tables.add(id(table))
+        if not self.reuse:
+            return table, 0, None
+        match = self._index.match(salt, identities, limit)
+        for node in match.nodes:
+            self._pool.hold(node.block)
+            table.blocks.append(node.block)
+        table.indexed = len(table.blocks)
+        table.node = match.nodes[-1] if match.nodes else None
+        tokens = len(match.nodes) * self.block_size
+        copy = None
+        if match.partial is not None:
+            source = match.partial.block
+            self._pool.hold(source)  # so that taking the target cannot evict it
+            target = self._pool.take(1)
+            self._pool.drop([source], self._index.__contains__)
+            if target is not None:
+                table.blocks += target
+                copy = PartialCopy(source, target[0], match.partial_tokens)
+                tokens += match.partial_tokens
+        return table, tokens, copy
+
+    def count(self, hits: int, misses: int) -> None:
+        """Record an opened table that was really used (admission may open, fail and try again)."""
+        self.counters.hits += hits
+        self.counters.misses += misses
+
+    def grow(self, table: BlockTable, tokens: int) -> bool:
+        """Make room for ``tokens`` tokens in all; ``False`` (and nothing changed) if the pool has not enough."""
+        need = -(-tokens // self.block_size) - len(table.blocks)
+        if need <= 0:
+            return True
+        taken = self._pool.take(need, table.blocks[-1] if table.blocks else None)
+        if taken is None:
+            return False
+        table.blocks += taken
+        return True
+
+    def commit(self, table: BlockTable, identities: Sequence[int], computed: int) -> None:
+        """Index the blocks that are full now that ``computed`` tokens have their KV."""
+        if not self.reuse:
+            return
+        size = self.block_size
+        while (table.indexed + 1) * size <= computed:
+            start = table.indexed * size
+            self._append(table, tuple(identities[start : start + size]))
+
+    def publish(self, table: BlockTable, identities: Sequence[int], computed: int) -> None:
+        """Index the last, partly filled block too, so that others can use a prompt the moment it is computed.
+
+        The owner goes on filling the rest of the block, which the index does not speak of.
+        """
+        self.commit(table, identities, computed)
+        start = table.indexed * self.block_size
+        if self.reuse and start < computed:
+            self._append(table, tuple(identities[start:computed]), partial=True)
+
+    def release(self, table: BlockTable, identities: Sequence[int], computed: int) -> None:
+        """Give all blocks back; what was computed stays findable, a last partly filled block included."""
+        self._tables.remove(id(table))
+        self.publish(table, identities, computed)
+        # Last block first: leaves become the oldest idle blocks, so chains are eaten from their ends.
+        self._pool.drop(reversed(table.blocks), self._index.__contains__)
+        table.blocks = []
+
+    def check_integrity(self, held: int | None = None) -> None:
+        """Raise :class:`RuntimeError` if anything disagrees.
+
+        Args:
+            held: tables the caller holds, if it knows.
+        """
+        self._pool.check()
+        self._index.check()
+        if held is not None and held != len(self._tables):
+            raise RuntimeError(f"{len(self._tables)} block tables are open, the caller knows {held}")
+        if not self._tables and self._pool.available != self._pool.num_blocks:
+            raise RuntimeError(f"{self._pool.num_blocks - self._pool.available} blocks leaked")
+
+    def _append(self, table: BlockTable, key: tuple[int, ...], *, partial: bool = False) -> None:
+        block = table.blocks[table.indexed]
+        if table.published is not None and self._index.holds(table.published):
+            # Never a parent, so nothing hangs below it.
+            list(self._index.remove(block))
+        table.published = None
+        parent = table.node
+        if table.indexed == 0:
+            parent = self._index.root(table.salt)
+        elif parent is None or not self._index.holds(parent):
+            # Its chain ran through a twin's block, which was evicted; the rest can no longer be reached.
+            table.node = None
+            table.indexed += 0 if partial else 1
+            return
+        node = self._index.insert(parent, key, block)
+        if partial:
+            table.published = node if node.block == block else None
+        else:
+            table.node = node
+            table.indexed += 1
+
+    def _evicted(self, block: int) -> None:
+        self.counters.evictions += 1
+        for below in self._index.remove(block):
+            self._pool.forget(below)

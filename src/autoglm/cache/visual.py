@@ -1,0 +1,92 @@
+"""Visual features by content: what a vision tower computed is kept in bytes, shared by steps and sessions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from autoglm.cache.stats import Counters
+
+
+class Sized(Protocol):
+    """Anything that knows its size."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+@dataclass(slots=True)
+class _Entry(Generic[T]):
+    value: T
+    pins: int
+
+
+class VisualCache(Generic[T]):
+    """LRU of at most ``capacity_bytes``; an entry in use (pinned) is never evicted.
+
+    Keys are (salt, digest): tenants do not share. Pinned entries may exceed the capacity, as dropping them would
+    only mean computing them again at once; the surplus goes when they are unpinned. Capacity 0 switches the cache
+    off. Not thread-safe: the engine's loop owns it, and it alone pins and unpins.
+    """
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self.capacity_bytes = capacity_bytes
+        self.bytes = 0
+        self.counters = Counters()
+        self._entries: OrderedDict[tuple[str, bytes], _Entry[T]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: tuple[str, bytes]) -> bool:
+        return key in self._entries
+
+    def pin(self, key: tuple[str, bytes]) -> T | None:
+        """The entry, held until :meth:`unpin`; counts a hit or a miss."""
+        entry = self._entries.get(key)
+        if entry is None:
+            self.counters.misses += 1
+            return None
+        self.counters.hits += 1
+        entry.pins += 1
+        self._entries.move_to_end(key)
+        return entry.value
+
+    def put_pinned(self, key: tuple[str, bytes], value: T) -> T:
+        """Insert with one pin. If the key is there already, its value is kept and pinned."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.pins += 1
+            return entry.value
+        self._entries[key] = _Entry(value, 1)
+        self.bytes += value.nbytes
+        self._shrink()
+        return value
+
+    def unpin(self, key: tuple[str, bytes]) -> None:
+        """Give one pin back."""
+        entry = self._entries[key]
+        entry.pins -= 1
+        self._shrink()
+
+    def check_integrity(self, pins: int | None = None) -> None:
+        """Raise :class:`RuntimeError` if sizes or pins disagree."""
+        size = sum(e.value.nbytes for e in self._entries.values())
+        held = sum(e.pins for e in self._entries.values())
+        if size != self.bytes or any(e.pins < 0 for e in self._entries.values()):
+            raise RuntimeError(f"visual cache counts {self.bytes} bytes, holds {size}")
+        if pins is not None and pins != held:
+            raise RuntimeError(f"visual cache has {held} pins, its users know {pins}")
+
+    def _shrink(self) -> None:
+        if self.bytes <= self.capacity_bytes:
+            return
+        for key in [k for k, e in self._entries.items() if e.pins == 0]:
+            self.bytes -= self._entries.pop(key).value.nbytes
+            self.counters.evictions += 1
+            if self.bytes <= self.capacity_bytes:
+                return

@@ -1,0 +1,178 @@
+"""From a :class:`Submit` to sequences: prompt building in a worker pool, length and budget checks."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from autoglm.cache import ImageOrdinals, sequence_identities, sighted_identity
+from autoglm.engine.config import EngineConfig
+from autoglm.engine.output import OutputStream
+from autoglm.engine.sampling import SamplerState
+from autoglm.engine.sequence import Sequence, Sight
+from autoglm.errors import InvalidInputError, OverloadedError, PromptTooLongError
+from autoglm.messages import SamplingParams, Submit
+from autoglm.model.registry import Model
+from autoglm.prompt import Prompt, PromptBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request whose prompt is ready, or why it is not."""
+
+    id: str
+    sampling: SamplingParams
+    n: int
+    priority: int
+    salt: str
+    prompt: Prompt | None
+    error: Exception | None = None
+
+
+class Admission:
+    """Builds prompts off the engine's loop and turns them into sequences on it.
+
+    ``submit`` may be called from any thread; everything else belongs to the engine's loop.
+    """
+
+    def __init__(self, config: EngineConfig, model: Model, prompts: PromptBuilder, token_capacity: int) -> None:
+        self._config = config
+        self._model = model
+        self._prompts = prompts
+        self.context_length = min(token_capacity, config.context_length or model.context_length, model.context_length)
+        self._ordinals = ImageOrdinals()
+        self._orders = itertools.count()
+        self._workers = ThreadPoolExecutor(config.prompt_workers, "prompt")
+        self._building: dict[str, Future[None]] = {}
+        self._ready: deque[Job] = deque()
+
+    @property
+    def pending(self) -> int:
+        """Requests whose prompt is being built or not yet taken."""
+        return len(self._building)
+
+    @property
+    def has_ready(self) -> bool:
+        return bool(self._ready)
+
+    def submit(self, command: Submit, waiting: int) -> None:
+        """Start building; raises if a field is out of range or the queue (``waiting`` + pending) is full."""
+        self.check(command.sampling, command.n)
+        queued = waiting + self.pending
+        if queued + command.n > self._config.max_waiting:
+            raise OverloadedError(
+                f"{queued} choices are waiting; the limit is {self._config.max_waiting}",
+                field="n" if command.n > 1 else None,
+                limit=self._config.max_waiting,
+                value=queued,
+            )
+        if command.id in self._building:
+            raise InvalidInputError(f"request id {command.id} is in use", field="id", value=command.id)
+        self._building[command.id] = self._workers.submit(partial(self._build, command))
+
+    def check(self, sampling: SamplingParams, n: int) -> None:
+        """Ranges that need the model."""
+        sampling.validate()
+        if not 1 <= n <= self._config.max_waiting:
+            raise InvalidInputError(f"n must be between 1 and {self._config.max_waiting}", field="n", value=n)
+        vocab = self._model.vocab_size
+        for field, ids in (("stop_token_ids", sampling.stop_token_ids), ("logit_bias", tuple(sampling.logit_bias))):
+            for token in ids:
+                if not 0 <= token < vocab:
+                    raise InvalidInputError(
+                        f"{field}: {token} is not a token id below {vocab}", field=field, limit=vocab, value=token
+                    )
+
+    def cancel(self, request_id: str) -> bool:
+        """Forget a request whose prompt is not taken yet."""
+        return self._building.pop(request_id, None) is not None
+
+    def take(self) -> list[Job]:
+        """Jobs that became ready; cancelled ones are dropped."""
+        jobs: list[Job] = []
+        while self._ready:
+            job = self._ready.popleft()
+            if self._building.pop(job.id, None) is not None:
+                jobs.append(job)
+        return jobs
+
+    def sequences(self, job: Job) -> list[Sequence]:
+        """One per choice. Raises :class:`PromptTooLongError`; an over-long ``max_tokens`` is clamped."""
+        prompt = job.prompt
+        if prompt is None:
+            raise job.error or InvalidInputError("empty request", field="messages")
+        length = len(prompt.token_ids)
+        room = self.context_length - length
+        if room < 1:
+            raise PromptTooLongError(
+                f"the prompt has {length} tokens; the context is {self.context_length}, one of which is for the answer",
+                field="messages",
+                limit=self.context_length - 1,
+                value=length,
+            )
+        max_tokens = min(job.sampling.max_tokens or room, room)
+        positions, delta = self._model.rope_positions(length, [(p.start, p.image.grid) for p in prompt.images])
+        sights, identities = self._identify(prompt)
+        found: list[Sequence] = []
+        for index in range(job.n):
+            found.append(
+                Sequence(
+                    request_id=job.id,
+                    index=index,
+                    order=next(self._orders),
+                    priority=job.priority,
+                    salt=job.salt,
+                    sampling=job.sampling,
+                    max_tokens=max_tokens,
+                    token_ids=list(prompt.token_ids),
+                    prompt_len=length,
+                    identities=list(identities),
+                    images=prompt.images,
+                    sights=sights,
+                    positions=positions,
+                    delta=delta,
+                    sampler=SamplerState(
+                        job.sampling,
+                        index,
+                        prompt.token_ids,
+                        self._model.vocab_size,
+                        self._model.stop_token_ids,
+                        self._model.device,
+                    ),
+                    output=OutputStream(self._prompts.tokenizer, job.sampling, self._model.stop_token_ids, max_tokens),
+                    leader=found[0] if found else None,
+                )
+            )
+        return found
+
+    def close(self) -> None:
+        """Stop the workers; what they hold is dropped."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _identify(self, prompt: Prompt) -> tuple[tuple[Sight, ...], list[int]]:
+        placed = prompt.images
+        if self._model.image_in_sequence:
+            images = [(p.start, p.image.num_tokens, p.image.digest) for p in placed]
+            return (), sequence_identities(prompt.token_ids, images, self._ordinals)
+        sights = tuple(
+            Sight(start, end, seen, self._ordinals.of(tuple(placed[i].image.digest for i in seen)))
+            for start, end, seen in self._model.visible_spans(prompt.token_ids, [p.start for p in placed])
+        )
+        identities = list(prompt.token_ids)
+        for sight in sights:
+            first, last = sight.overlap(0, len(identities))
+            identities[first:last] = [sighted_identity(t, sight.ordinal) for t in identities[first:last]]
+        return sights, identities
+
+    def _build(self, command: Submit) -> None:
+        prompt, error = None, None
+        try:
+            prompt = self._prompts.build(command.messages)
+        except Exception as caught:  # whatever went wrong belongs to this request, and reaches its client
+            error = caught
+        self._ready.append(
+            Job(command.id, command.sampling, command.n, command.priority, command.cache_salt, prompt, error)
+        )

@@ -1,0 +1,61 @@
+"""Engine options. Crosses to the engine process as JSON; unknown keys are refused."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from autoglm.errors import InvalidInputError
+
+
+class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes and switches of one engine.
+
+    Attributes:
+        device: ``auto`` is CUDA if there, else CPU. dtype: ``auto`` is the checkpoint's on CUDA, float32 on CPU
+            (where 16-bit products are slower).
+        threads: intra-op threads of torch; 0 leaves torch's choice.
+        context_length: cap on prompt + answer; ``None``: the model's.
+        kv_cache_bytes: paged KV memory; ``None``: a share of what is free, at most eight full contexts.
+        max_batch_tokens: rows of one step (decode tokens first, the rest prefill chunks).
+        encoder_patches: image patches encoded in one step at most; one image always fits.
+        visual_cache_bytes, image_cache_bytes: features by content; processed pixels by encoded bytes. 0: off.
+        prefix_caching: reuse of KV prefixes; off recomputes every prompt.
+        check_integrity: walk all caches whenever the engine is idle (debugging).
+    """
+
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: int = 0
+    context_length: int | None = None
+    kv_cache_bytes: int | None = None
+    block_size: int = 16
+    max_batch_tokens: int = 1024
+    max_running: int = 32
+    max_waiting: int = 256
+    encoder_patches: int = 16384
+    visual_cache_bytes: int = 512 * 2**20
+    image_cache_bytes: int = 256 * 2**20
+    prefix_caching: bool = True
+    check_integrity: bool = False
+    prompt_workers: int = 2
+    content_format: Literal["openai", "string"] = "openai"
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    max_images: int = 16
+    max_image_pixels: int = 50_000_000
+    max_text_chars: int = 2**19
+
+    def __post_init__(self) -> None:
+        for name in ("block_size", "max_batch_tokens", "max_running", "max_waiting", "encoder_patches"):
+            self._at_least(name, 1)
+        self._at_least("prompt_workers", 1)
+        self._at_least("threads", 0)
+        for name in ("context_length", "kv_cache_bytes", "visual_cache_bytes", "image_cache_bytes"):
+            self._at_least(name, 0)
+
+    def _at_least(self, name: str, low: int) -> None:
+        value = getattr(self, name)
+        if value is not None and value < low:
+            raise InvalidInputError(f"{name} must be at least {low}, got {value}", field=name, limit=low, value=value)

@@ -1,0 +1,213 @@
+"""The engine: one step is schedule, run, sample, emit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from autoglm.cache import KVCache, VisualCache, sighted_identity
+from autoglm.engine.admission import Admission, Job
+from autoglm.engine.config import EngineConfig
+from autoglm.engine.memory import kv_blocks
+from autoglm.engine.report import finish_of, logprobs_of, stats_of
+from autoglm.engine.runner import ModelRunner
+from autoglm.engine.sampling import Choice, sample
+from autoglm.engine.scheduler import Chunk, Scheduler
+from autoglm.engine.sequence import Sequence
+from autoglm.errors import AutoGLMError
+from autoglm.messages import Accepted, ErrorInfo, Event, Failed, ModelInfo, Output, SamplingParams, Stats, Submit
+from autoglm.model.context import ImageFeatures
+from autoglm.model.loading import load_checkpoint
+from autoglm.model.registry import Model
+from autoglm.prompt import ImageLimits, Prompt, PromptBuilder, PromptLimits
+
+
+class Engine:
+    """Serves many requests at once. One thread calls it; only prompt building runs beside it."""
+
+    def __init__(self, model: Model, prompts: PromptBuilder, config: EngineConfig) -> None:
+        self.config = config
+        self.model = model
+        self.prompts = prompts
+        blocks = kv_blocks(config, model)
+        self.kv = KVCache(blocks, config.block_size, reuse=config.prefix_caching)
+        self.visual: VisualCache[ImageFeatures] = VisualCache(config.visual_cache_bytes)
+        self.runner = ModelRunner(model, blocks, config.block_size, self.visual)
+        self.scheduler = Scheduler(config, self.kv, self.visual, self.runner.copy)
+        self.admission = Admission(config, model, prompts, blocks * config.block_size)
+        self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0
+        self._live: dict[str, list[Sequence]] = {}
+        self._events: list[Event] = []
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: Path, config: EngineConfig | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Engine:
+        """Load model and prompt parts from a checkpoint folder."""
+        config = config or EngineConfig()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        device = config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
+        if dtype is None and device == "cpu":
+            dtype = torch.float32
+        model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
+        prompts = PromptBuilder.from_checkpoint(
+            path,
+            model.layout,
+            content_format=config.content_format,
+            limits=PromptLimits(max_images=config.max_images, max_text_chars=config.max_text_chars),
+            image_limits=ImageLimits(max_pixels=config.max_image_pixels),
+            min_pixels=config.min_pixels,
+            max_pixels=config.max_pixels,
+            image_cache_bytes=config.image_cache_bytes,
+        )
+        return cls(model, prompts, config)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether :meth:`step` would do something now, or soon (a prompt is being built)."""
+        return bool(self._live or self._events or self.admission.pending)
+
+    @property
+    def can_step(self) -> bool:
+        """Whether :meth:`step` would do something now."""
+        return bool(self._live or self._events or self.admission.has_ready)
+
+    def submit(self, command: Submit) -> None:
+        """Queue a request; what is wrong with it comes back as a :class:`Failed` event."""
+        try:
+            self.admission.submit(command, len(self.scheduler.waiting))
+        except AutoGLMError as error:
+            self._events.append(Failed(command.id, ErrorInfo.of(error)))
+
+    def submit_prompt(
+        self,
+        request_id: str,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        *,
+        n: int = 1,
+        priority: int = 0,
+        salt: str = "",
+    ) -> None:
+        """Queue a prompt that is built already."""
+        self.admission.check(sampling, n)
+        self._start(Job(request_id, sampling, n, priority, salt, prompt))
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a request at once, wherever it is; unknown ids are fine (it may just have ended)."""
+        self.admission.cancel(request_id)
+        for sequence in self._live.pop(request_id, ()):
+            self.scheduler.finish(sequence)
+
+    def step(self) -> list[Event]:
+        """Run one step; returns what happened, in order."""
+        for job in self.admission.take():
+            self._start(job)
+        chunks = self.scheduler.schedule()
+        if chunks:
+            self._run(chunks)
+        events, self._events = self._events, []
+        return events
+
+    def info(self) -> ModelInfo:
+        """What is loaded."""
+        return ModelInfo(
+            layout=self.model.layout,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            dtype=str(self.model.dtype).removeprefix("torch."),
+            device=str(self.model.device),
+            context_length=self.admission.context_length,
+            vocab_size=self.model.vocab_size,
+            stop_token_ids=self.model.stop_token_ids,
+        )
+
+    def stats(self) -> Stats:
+        """A snapshot."""
+        return stats_of(self)
+
+    def check_integrity(self) -> None:
+        """Walk every cache; raises :class:`RuntimeError` on the first thing that disagrees."""
+        live = [s for group in self._live.values() for s in group]
+        self.kv.check_integrity(sum(1 for s in live if s.table is not None))
+        self.visual.check_integrity(sum(len(s.features) for s in live))
+
+    def close(self) -> None:
+        """Stop the prompt workers."""
+        self.admission.close()
+
+    def _start(self, job: Job) -> None:
+        try:
+            if job.id in self._live:
+                raise AutoGLMError(f"request id {job.id} is in use", field="id", value=job.id)
+            if job.error is not None:
+                raise job.error
+            sequences = self.admission.sequences(job)
+        except AutoGLMError as error:
+            self._events.append(Failed(job.id, ErrorInfo.of(error)))
+            return
+        except Exception as error:  # a bug met by one request: its client hears of it, the others go on
+            wrapped = AutoGLMError(f"building the prompt failed: {type(error).__name__}")
+            self._events.append(Failed(job.id, ErrorInfo.of(wrapped)))
+            return
+        self._live[job.id] = sequences
+        for sequence in sequences:
+            self.scheduler.add(sequence)
+        first = sequences[0]
+        self._events.append(
+            Accepted(
+                id=job.id,
+                prompt_tokens=first.prompt_len,
+                image_tokens=first.image_tokens,
+                max_tokens=first.max_tokens,
+            )
+        )
+
+    def _run(self, chunks: list[Chunk]) -> None:
+        now = time.perf_counter()
+        for chunk in chunks:
+            if not chunk.sequence.first_scheduled:
+                chunk.sequence.first_scheduled = now
+        logits = self.runner.run(chunks)
+        sampling = [c.sequence for c in chunks if c.samples]
+        choices = sample(logits, [s.sampler for s in sampling]) if sampling else []
+        for chunk in chunks:
+            self.scheduler.computed(chunk)
+        for sequence, choice in zip(sampling, choices, strict=True):
+            self._emit(sequence, choice)
+        self.steps += 1
+
+    def _emit(self, sequence: Sequence, choice: Choice) -> None:
+        now = time.perf_counter()
+        if not sequence.generated:
+            sequence.first_token = now
+            self.prompt_tokens += sequence.prompt_len
+            self.cached_tokens += max(sequence.cached_tokens, 0)
+        sight = sequence.sight_at(len(sequence.token_ids))
+        sequence.append(choice.token, sighted_identity(choice.token, sight))
+        sequence.sampler.record(choice.token)
+        self.generated_tokens += 1
+        piece = sequence.output.push(choice.token)
+        finish = finish_of(sequence, piece, now) if piece.reason else None
+        self._events.append(
+            Output(
+                id=sequence.request_id,
+                index=sequence.index,
+                text=piece.text,
+                token_ids=[choice.token],
+                logprobs=logprobs_of(choice, self.prompts.tokenizer),
+                finish=finish,
+            )
+        )
+        if finish is not None:
+            self.scheduler.finish(sequence)
+            group = self._live[sequence.request_id]
+            group.remove(sequence)
+            if not group:
+                del self._live[sequence.request_id]

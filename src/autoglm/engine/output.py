@@ -1,0 +1,62 @@
+"""From sampled ids to text and an end: detokenizing, stop ids, stop strings, length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoglm.messages import SamplingParams
+from autoglm.prompt import IncrementalDetokenizer, StopChecker, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one token brought. ``reason`` is set on the last piece."""
+
+    text: str
+    reason: str | None = None
+    matched: str | int | None = None
+
+
+class OutputStream:
+    """Text of one choice.
+
+    A stop token gives no text (the client would take ``</answer>`` for a part of the action); a stop string is cut
+    off with all that follows, unless the request wants it kept.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, sampling: SamplingParams, stop_ids: Sequence[int], max_tokens: int
+    ) -> None:
+        self._detokenizer = IncrementalDetokenizer(tokenizer, skip_special_tokens=sampling.skip_special_tokens)
+        self._tokenizer = tokenizer
+        self._stops = StopChecker(sampling.stop)
+        own = () if sampling.ignore_eos else tuple(stop_ids)
+        self._stop_ids = frozenset(own + tuple(sampling.stop_token_ids))
+        self._keep = sampling.include_stop_in_output
+        self._min_tokens = sampling.min_tokens
+        self._max_tokens = max_tokens
+        self._count = 0
+
+    def push(self, token: int) -> Piece:
+        """Account for one generated token."""
+        self._count += 1
+        if token in self._stop_ids and self._count > self._min_tokens:
+            text = self._end(self._tokenizer.token_bytes(token).decode("utf-8", "replace") if self._keep else "")
+            return Piece(text, "stop", token)
+        text, matched = self._stops.push(self._detokenizer.push(token))
+        if matched is not None:
+            return Piece(text + matched if self._keep else text, "stop", matched)
+        if self._count >= self._max_tokens:
+            return self._length(text)
+        return Piece(text)
+
+    def _end(self, extra: str) -> str:
+        text, matched = self._stops.push(self._detokenizer.flush())
+        return text + ("" if matched else self._stops.flush()) + extra
+
+    def _length(self, text: str) -> Piece:
+        more, matched = self._stops.push(self._detokenizer.flush())
+        if matched is not None:
+            return Piece(text + more, "stop", matched)
+        return Piece(text + more + self._stops.flush(), "length")

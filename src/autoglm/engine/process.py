@@ -1,0 +1,129 @@
+"""The engine in its own process: ``python -m autoglm.engine.process --fd N --model PATH --config JSON``.
+
+Talks frames over an inherited socket (see :mod:`autoglm.messages`). Ends with status 0 on SIGTERM, on
+:class:`Shutdown` and when the other side closes the socket; a crash is visible to the server as end of file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from autoglm.engine.config import EngineConfig
+from autoglm.engine.engine import Engine
+from autoglm.messages import (
+    Cancel,
+    Command,
+    Event,
+    FrameDecoder,
+    GetStats,
+    Progress,
+    Ready,
+    Shutdown,
+    StatsReply,
+    Submit,
+    decode_command,
+    encode_events,
+)
+
+log = logging.getLogger(__name__)
+_IDLE_SECONDS = 0.25
+_PROMPT_SECONDS = 0.001
+
+
+class EngineProcess:
+    """Commands in, events out, steps between."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._commands: deque[Command] = deque()
+        self._wake = threading.Event()
+        self._stop = False
+
+    def stop(self) -> None:
+        """Finish the current step, then return from :meth:`serve`."""
+        self._stop = True
+        self._wake.set()
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell the server how loading goes on."""
+        self.send([Progress(stage="weights", done=done, total=total)])
+
+    def send(self, events: list[Event]) -> None:
+        """Blocks while the server does not read: the engine must not run ahead of it without bound."""
+        if events:
+            self._connection.sendall(encode_events(events))
+
+    def serve(self, engine: Engine) -> None:
+        """Until stopped."""
+        threading.Thread(target=self._read, name="commands", daemon=True).start()
+        self.send([Ready(engine.info())])
+        while not self._stop:
+            self._obey(engine)
+            if engine.can_step:
+                self.send(engine.step())
+                continue
+            if not engine.has_work and engine.config.check_integrity:
+                engine.check_integrity()
+            self._wake.wait(_PROMPT_SECONDS if engine.has_work else _IDLE_SECONDS)
+            self._wake.clear()
+        engine.close()
+
+    def _obey(self, engine: Engine) -> None:
+        while self._commands:
+            command = self._commands.popleft()
+            if isinstance(command, Submit):
+                engine.submit(command)
+            elif isinstance(command, Cancel):
+                engine.cancel(command.id)
+            elif isinstance(command, GetStats):
+                self.send([StatsReply(command.id, engine.stats())])
+            elif isinstance(command, Shutdown):
+                self._stop = True
+
+    def _read(self) -> None:
+        decoder = FrameDecoder()
+        try:
+            while data := self._connection.recv(2**18):
+                for payload in decoder.feed(data):
+                    self._commands.append(decode_command(payload))
+                self._wake.set()
+        except (OSError, ValueError, msgspec.MsgspecError):
+            log.exception("the command stream broke")
+        self.stop()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(prog="autoglm.engine.process")
+    parser.add_argument("--fd", type=int, required=True, help="inherited socket")
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--config", default="{}", help="EngineConfig as JSON")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    process = EngineProcess(socket.socket(fileno=options.fd))
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        process.stop()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to handle
+    config = msgspec.json.decode(options.config, type=EngineConfig)
+    try:
+        process.serve(Engine.from_checkpoint(options.model, config, process.progress))
+    except (BrokenPipeError, ConnectionResetError):
+        log.info("the server is gone")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""What the engine tells about a finished choice, a token, and itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoglm.engine.memory import resident_bytes
+from autoglm.engine.output import Piece
+from autoglm.engine.sampling import Choice
+from autoglm.engine.sequence import Sequence
+from autoglm.messages import CacheStats, Finish, Stats, TokenLogprob, TopLogprob, Usage
+from autoglm.prompt import Tokenizer
+
+if TYPE_CHECKING:
+    from autoglm.engine.engine import Engine
+
+
+def finish_of(sequence: Sequence, piece: Piece, now: float) -> Finish:
+    """The last word on a choice."""
+    return Finish(
+        reason=piece.reason or "stop",
+        matched=piece.matched,
+        usage=Usage(
+            prompt_tokens=sequence.prompt_len,
+            completion_tokens=sequence.generated,
+            cached_tokens=max(sequence.cached_tokens, 0),
+            image_tokens=sequence.image_tokens,
+        ),
+        queue_seconds=sequence.first_scheduled - sequence.arrived,
+        prefill_seconds=sequence.first_token - sequence.first_scheduled,
+        decode_seconds=now - sequence.first_token,
+    )
+
+
+def logprobs_of(choice: Choice, tokenizer: Tokenizer) -> list[TokenLogprob] | None:
+    """A sampled token's log-probabilities with their text."""
+    if choice.logprobs is None:
+        return None
+    chosen, alternatives = choice.logprobs
+    raw = tokenizer.token_bytes(choice.token)
+    top = [
+        TopLogprob(token=(b := tokenizer.token_bytes(i)).decode("utf-8", "replace"), raw=b, logprob=value)
+        for i, value in alternatives
+    ]
+    return [TokenLogprob(token=raw.decode("utf-8", "replace"), raw=raw, logprob=chosen, top=top)]
+
+
+def stats_of(engine: Engine) -> Stats:
+    """A snapshot of counters and sizes."""
+    kv, visual = engine.kv, engine.visual
+    token_bytes = engine.model.kv_spec.bytes_per_token * kv.block_size
+    caches = [
+        CacheStats(
+            name="kv_prefix",
+            hits=kv.counters.hits,
+            misses=kv.counters.misses,
+            evictions=kv.counters.evictions,
+            entries=kv.indexed_blocks,
+            bytes=kv.indexed_blocks * token_bytes,
+            capacity_bytes=kv.num_blocks * token_bytes,
+        ),
+        CacheStats(
+            name="visual_features",
+            hits=visual.counters.hits,
+            misses=visual.counters.misses,
+            evictions=visual.counters.evictions,
+            entries=len(visual),
+            bytes=visual.bytes,
+            capacity_bytes=visual.capacity_bytes,
+        ),
+        engine.prompts.images.stats(),
+    ]
+    return Stats(
+        waiting=len(engine.scheduler.waiting) + engine.admission.pending,
+        running=len(engine.scheduler.running),
+        steps=engine.steps,
+        preemptions=engine.scheduler.preemptions,
+        prompt_tokens=engine.prompt_tokens,
+        cached_tokens=engine.cached_tokens,
+        generated_tokens=engine.generated_tokens,
+        kv_blocks_total=kv.num_blocks,
+        kv_blocks_free=kv.available,
+        kv_block_tokens=kv.block_size,
+        resident_bytes=resident_bytes(),
+        caches=caches,
+    )

@@ -1,0 +1,152 @@
+"""One step on the device: encode the images it needs, build its context, run the model, give the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+
+import torch
+from torch import Tensor
+
+from autoglm.cache import PartialCopy, VisualCache
+from autoglm.engine.scheduler import Chunk
+from autoglm.engine.sequence import Sequence
+from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice, VisualSpan
+from autoglm.model.registry import Model
+from autoglm.prompt import ProcessedImage
+
+
+class ModelRunner:
+    """Holds the model and the KV memory."""
+
+    def __init__(self, model: Model, num_blocks: int, block_size: int, visual: VisualCache[ImageFeatures]) -> None:
+        self.model = model
+        self.block_size = block_size
+        self._visual = visual
+        self._kv = KVStore(model.kv_spec, num_blocks * block_size, model.device)
+        self._offsets = torch.arange(block_size)
+
+    def copy(self, copy: PartialCopy) -> None:
+        """Copy-on-write of a partly matching block."""
+        rows = self._offsets[: copy.tokens].to(self.model.device)
+        self._kv.copy_slots(rows + copy.source * self.block_size, rows + copy.target * self.block_size)
+
+    @torch.inference_mode()
+    def run(self, chunks: Seq[Chunk]) -> Tensor:
+        """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``."""
+        self._encode(chunks)
+        context, ids, last_rows = self._context(chunks)
+        hidden = self.model.embed_tokens(ids)
+        if self.model.image_in_sequence:
+            _splice(hidden, chunks)
+        hidden = self.model.forward(hidden, context)
+        if not last_rows:
+            return hidden.new_empty(0, 0, dtype=torch.float32)
+        if len(last_rows) < hidden.shape[0]:
+            hidden = hidden[torch.tensor(last_rows, device=hidden.device)]
+        return self.model.compute_logits(hidden)
+
+    def _encode(self, chunks: Seq[Chunk]) -> None:
+        """One batch through the tower for all images of the step that no cache has."""
+        users: list[tuple[Sequence, int]] = []
+        fresh: dict[tuple[str, bytes], ProcessedImage] = {}
+        for chunk in chunks:
+            sequence = chunk.sequence
+            for index in sequence.needed_images(chunk.start, chunk.end):
+                if index in sequence.features:
+                    continue
+                image = sequence.images[index].image
+                key = (sequence.salt, image.digest)
+                users.append((sequence, index))
+                if key not in self._visual:
+                    fresh.setdefault(key, image)
+        encoded: dict[tuple[str, bytes], ImageFeatures] = {}
+        if fresh:
+            pixels = [torch.from_numpy(image.pixels) for image in fresh.values()]
+            grids = [image.grid for image in fresh.values()]
+            encoded = dict(zip(fresh, self.model.encode_images(pixels, grids), strict=True))
+        for sequence, index in users:
+            key = (sequence.salt, sequence.images[index].image.digest)
+            features = encoded.get(key)
+            if features is None:
+                features = self._visual.pin(key)
+            elif key not in self._visual:
+                self._visual.counters.misses += 1
+                features = self._visual.put_pinned(key, features)
+            else:
+                features = self._visual.pin(key)
+            if features is None:
+                raise RuntimeError("visual features vanished within a step")
+            sequence.features[index] = features
+
+    def _context(self, chunks: Seq[Chunk]) -> tuple[ForwardContext, Tensor, list[int]]:
+        ids: list[int] = []
+        positions: list[Tensor] = []
+        new_slots: list[Tensor] = []
+        slices: list[SequenceSlice] = []
+        spans: list[VisualSpan] = []
+        last_rows: list[int] = []
+        for chunk in chunks:
+            sequence, row = chunk.sequence, len(ids)
+            slots, run_start = self._slots(sequence)
+            ids += sequence.token_ids[chunk.start : chunk.end]
+            positions.append(_positions(sequence, chunk.start, chunk.end))
+            new_slots.append(slots[chunk.start : chunk.end])
+            slices.append(SequenceSlice(row, chunk.count, chunk.end, slots[: chunk.end], run_start))
+            spans += _spans(chunk, row)
+            if chunk.samples:
+                last_rows.append(len(ids) - 1)
+        device = self.model.device
+        context = ForwardContext(
+            positions=torch.cat(positions, dim=1).to(device) if len(positions) > 1 else positions[0].to(device),
+            new_slots=torch.cat(new_slots) if len(new_slots) > 1 else new_slots[0],
+            sequences=slices,
+            kv=self._kv,
+            visual=spans,
+        )
+        return context, torch.tensor(ids, device=device), last_rows
+
+    def _slots(self, sequence: Sequence) -> tuple[Tensor, int | None]:
+        """Slots of all a sequence's blocks (kept until it gets another block), and the run's start if they are one."""
+        table = sequence.table
+        if table is None:
+            raise RuntimeError(f"sequence {sequence.request_id} runs without a block table")
+        count = len(table.blocks) * self.block_size
+        if sequence.slots is None or sequence.slots.shape[0] != count:
+            blocks = torch.tensor(table.blocks)
+            slots = (blocks[:, None] * self.block_size + self._offsets).flatten()
+            sequence.slots = slots.to(self.model.device)
+            sequence.run_start = table.blocks[0] * self.block_size if table.contiguous else None
+        return sequence.slots, sequence.run_start
+
+
+def _positions(sequence: Sequence, start: int, end: int) -> Tensor:
+    known = sequence.positions.shape[1]
+    if end <= known:
+        return sequence.positions[:, start:end]
+    late = torch.arange(max(start, known), end) + sequence.delta
+    if start >= known:
+        return late.expand(3, -1)
+    return torch.cat([sequence.positions[:, start:], late.expand(3, -1)], dim=1)
+
+
+def _splice(hidden: Tensor, chunks: Seq[Chunk]) -> None:
+    """Put image embeddings in the place of the placeholder rows of a step."""
+    row = 0
+    for chunk in chunks:
+        for index in chunk.sequence.needed_images(chunk.start, chunk.end):
+            placed = chunk.sequence.images[index]
+            first, last = max(chunk.start, placed.start), min(chunk.end, placed.start + placed.image.num_tokens)
+            target = row + first - chunk.start
+            features = chunk.sequence.features[index].tensors[0]
+            hidden[target : target + last - first] = features[first - placed.start : last - placed.start]
+        row += chunk.count
+
+
+def _spans(chunk: Chunk, row: int) -> list[VisualSpan]:
+    spans: list[VisualSpan] = []
+    for sight in chunk.sequence.sights:
+        first, last = sight.overlap(chunk.start, chunk.end)
+        if first < last:
+            features = tuple(chunk.sequence.features[i] for i in sight.images)
+            spans.append(VisualSpan(row + first - chunk.start, row + last - chunk.start, features))
+    return spans

@@ -1,0 +1,136 @@
+"""Choosing tokens: penalties, temperature, top-k/top-p/min-p, seeds, log-probabilities.
+
+The order is that of vLLM and transformers: bias and minimum length, penalties, temperature, top-k, top-p, min-p.
+Rows never influence each other, so a request's answer does not depend on its batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autoglm.messages import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A sampled token; ``logprobs``: (chosen, [(id, logprob)] best first) if asked for."""
+
+    token: int
+    logprobs: tuple[float, list[tuple[int, float]]] | None = None
+
+
+class SamplerState:
+    """What sampling must remember of one choice.
+
+    Args:
+        stop_ids: forbidden until ``min_tokens`` are generated.
+    """
+
+    def __init__(
+        self,
+        sampling: SamplingParams,
+        index: int,
+        prompt_ids: Sequence[int],
+        vocab_size: int,
+        stop_ids: Sequence[int],
+        device: torch.device,
+    ) -> None:
+        p = self.params = sampling
+        self.greedy = p.temperature == 0.0
+        self.generated = 0
+        self._counts = torch.zeros(vocab_size, device=device) if p.frequency_penalty or p.presence_penalty else None
+        self._seen: Tensor | None = None
+        if p.repetition_penalty != 1.0:
+            self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+            self._seen[torch.tensor(prompt_ids, device=device)] = True
+        self._bias: tuple[Tensor, Tensor] | None = None
+        if p.logit_bias:
+            ids = torch.tensor(list(p.logit_bias), device=device)
+            self._bias = ids, torch.tensor(list(p.logit_bias.values()), device=device)
+        self._forbidden = torch.tensor([*stop_ids, *p.stop_token_ids], device=device) if p.min_tokens else None
+        self._generator: torch.Generator | None = None
+        if not self.greedy:
+            # Choices of one seeded request differ, and each is the same in every run.
+            seed = int.from_bytes(os.urandom(8), "little") if p.seed is None else p.seed + index
+            self._generator = torch.Generator(device).manual_seed(seed % 2**63)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the arg-max of the raw logits is the answer."""
+        return (
+            self.greedy
+            and self.params.logprobs is None
+            and self._counts is None
+            and self._seen is None
+            and self._bias is None
+            and (self._forbidden is None or self.generated >= self.params.min_tokens)
+        )
+
+    def record(self, token: int) -> None:
+        """Account for a generated token."""
+        self.generated += 1
+        if self._counts is not None:
+            self._counts[token] += 1
+        if self._seen is not None:
+            self._seen[token] = True
+
+    def choose(self, logits: Tensor) -> Choice:
+        """Sample from fp32 ``logits [vocab]`` (may be overwritten)."""
+        top = self._top_logprobs(logits)
+        self._adjust(logits)
+        if self.greedy:
+            token = int(logits.argmax())
+        else:
+            token = int(torch.multinomial(self._distribution(logits), 1, generator=self._generator))
+        if top is None:
+            return Choice(token)
+        logprobs, alternatives = top
+        return Choice(token, (float(logprobs[token]), alternatives))
+
+    def _top_logprobs(self, logits: Tensor) -> tuple[Tensor, list[tuple[int, float]]] | None:
+        if self.params.logprobs is None:
+            return None
+        logprobs = torch.log_softmax(logits, dim=-1)
+        values, ids = logprobs.topk(min(self.params.logprobs, logits.shape[-1]))
+        return logprobs, list(zip(ids.tolist(), values.tolist(), strict=True))
+
+    def _adjust(self, logits: Tensor) -> None:
+        p = self.params
+        if self._bias is not None:
+            logits.index_add_(0, *self._bias)
+        if self._forbidden is not None and self.generated < p.min_tokens:
+            logits[self._forbidden] = -torch.inf
+        if self._seen is not None:
+            penalised = torch.where(logits > 0, logits / p.repetition_penalty, logits * p.repetition_penalty)
+            torch.where(self._seen, penalised, logits, out=logits)
+        if self._counts is not None:
+            logits.sub_(self._counts, alpha=p.frequency_penalty)
+            logits.sub_((self._counts > 0).float(), alpha=p.presence_penalty)
+
+    def _distribution(self, logits: Tensor) -> Tensor:
+        p = self.params
+        # A tiny temperature must not overflow to inf - inf; shifting by the maximum keeps every value finite.
+        logits = (logits - logits.max()) / max(p.temperature, 1e-5)
+        if 0 < p.top_k < logits.shape[-1]:
+            logits = logits.masked_fill(logits < logits.topk(p.top_k).values[-1], -torch.inf)
+        probs = torch.softmax(logits, dim=-1)
+        if p.top_p < 1.0:
+            ordered, ids = probs.sort(descending=True)
+            cut = ordered.cumsum(0) - ordered > p.top_p
+            cut[0] = False
+            probs = probs.index_fill(0, ids[cut], 0.0)
+        if p.min_p > 0.0:
+            probs = probs.masked_fill(probs < p.min_p * probs.max(), 0.0)
+        return probs
+
+
+@torch.inference_mode()
+def sample(logits: Tensor, states: Sequence[SamplerState]) -> list[Choice]:
+    """One token per row of fp32 ``logits [rows, vocab]``."""
+    best: list[int] = logits.argmax(dim=-1).tolist() if any(s.plain for s in states) else []
+    return [Choice(best[row]) if state.plain else state.choose(logits[row]) for row, state in enumerate(states)]

@@ -1,0 +1,184 @@
+"""Which sequences run in the next step, and how many of their tokens.
+
+Decode tokens come first, then prefill chunks in rank order, under a token budget and an encoder budget. Where KV
+memory runs out, the lowest rank is preempted: it gives its blocks back (they stay findable) and computes again later.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autoglm.cache import KVCache, PartialCopy, VisualCache
+from autoglm.engine.budget import Budget
+from autoglm.engine.config import EngineConfig
+from autoglm.engine.sequence import Sequence, State, by_rank
+from autoglm.model.context import ImageFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens ``[start, start + count)`` of a sequence."""
+
+    sequence: Sequence
+    start: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.count
+
+    @property
+    def samples(self) -> bool:
+        """Whether the chunk ends at the sequence's end, so that its last row gives the next token."""
+        return self.end == len(self.sequence.token_ids)
+
+
+class Scheduler:
+    """Owns the waiting and running lists. Called by the engine's loop only."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        kv: KVCache,
+        visual: VisualCache[ImageFeatures],
+        copy: Callable[[PartialCopy], None],
+    ) -> None:
+        self._config = config
+        self._kv = kv
+        self._visual = visual
+        self._copy = copy
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self.preemptions = 0
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence by rank."""
+        sequence.state = State.WAITING
+        insort(self.waiting, sequence, key=lambda s: s.rank)
+
+    def finish(self, sequence: Sequence) -> None:
+        """Take a sequence out, whatever it was doing, and give back all it holds."""
+        if sequence.state is State.RUNNING:
+            self.running.remove(sequence)
+            self._give_back(sequence)
+        elif sequence.state is State.WAITING:
+            self.waiting.remove(sequence)
+        sequence.state = State.FINISHED
+
+    def schedule(self) -> list[Chunk]:
+        """The next step's chunks; empty only if nothing can run."""
+        budget = Budget(self._config.max_batch_tokens, self._config.encoder_patches)
+        chunks: dict[Sequence, Chunk] = {}
+        ranked = by_rank(self.running)
+        for decoding in (True, False):
+            for sequence in ranked:
+                if sequence.state is State.RUNNING and (sequence.remaining == 1) is decoding:
+                    self._continue(sequence, budget, chunks)
+        self._admit_waiting(budget, chunks)
+        return list(chunks.values())
+
+    def computed(self, chunk: Chunk) -> None:
+        """The step ran: index what is full, let go of images that are past."""
+        sequence = chunk.sequence
+        sequence.computed = chunk.end
+        table = sequence.table
+        if table is None:
+            raise RuntimeError(f"sequence {sequence.request_id} ran without a block table")
+        self._kv.commit(table, sequence.identities, sequence.computed)
+        if sequence.computed >= sequence.prompt_len and not sequence.prefilled:
+            sequence.prefilled = True
+            self._kv.publish(table, sequence.identities, sequence.prompt_len)
+        for index in list(sequence.features):
+            placed = sequence.images[index]
+            if not sequence.sights and sequence.computed >= placed.start + placed.image.num_tokens:
+                self._unpin(sequence, index)
+
+    def _continue(self, sequence: Sequence, budget: Budget, chunks: dict[Sequence, Chunk]) -> None:
+        chunk = self._chunk(sequence, budget)
+        if chunk is None or sequence.table is None:
+            return
+        while not self._kv.grow(sequence.table, chunk.end):
+            victim = max(self.running, key=lambda s: s.rank)
+            self._preempt(victim, budget, chunks)
+            if victim is sequence:
+                return
+        chunks[sequence] = chunk
+        budget.tokens -= chunk.count
+
+    def _admit_waiting(self, budget: Budget, chunks: dict[Sequence, Chunk]) -> None:
+        for sequence in list(self.waiting):
+            if budget.tokens <= 0 or len(self.running) >= self._config.max_running:
+                return
+            leader = sequence.leader
+            if leader is not None and not leader.prefilled and leader.state is not State.FINISHED:
+                continue
+            if not self._admit(sequence, budget, chunks):
+                return
+
+    def _admit(self, sequence: Sequence, budget: Budget, chunks: dict[Sequence, Chunk]) -> bool:
+        total = len(sequence.token_ids)
+        table, cached, copy = self._kv.open(sequence.salt, sequence.identities, total - 1)
+        if copy is not None:
+            self._copy(copy)
+        sequence.table, sequence.computed = table, cached
+        chunk = self._chunk(sequence, budget)
+        while chunk is not None and not self._kv.grow(table, chunk.end):
+            victim = max(self.running, key=lambda s: s.rank, default=None)
+            if victim is None or victim.priority <= sequence.priority:
+                chunk = None
+            else:
+                self._preempt(victim, budget, chunks)
+        if chunk is None:
+            self._give_back(sequence)
+            return False
+        self._kv.count(cached, total - cached)
+        if sequence.cached_tokens < 0:
+            sequence.cached_tokens = cached
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+        sequence.state = State.RUNNING
+        chunks[sequence] = chunk
+        budget.tokens -= chunk.count
+        return True
+
+    def _chunk(self, sequence: Sequence, budget: Budget) -> Chunk | None:
+        """As many tokens as the budgets allow; images already encoded are pinned on the way."""
+        start = sequence.computed
+        end = start + min(sequence.remaining, budget.tokens)
+        for index in sequence.needed_images(start, end):
+            if index in sequence.features:
+                continue
+            placed = sequence.images[index]
+            key = (sequence.salt, placed.image.digest)
+            if key in self._visual:
+                features = self._visual.pin(key)
+                if features is not None:
+                    sequence.features[index] = features
+                continue
+            t, h, w = placed.image.grid
+            if not budget.encode(key, t * h * w):
+                end = start if sequence.sights else max(start, placed.start)
+                break
+        return Chunk(sequence, start, end - start) if end > start else None
+
+    def _preempt(self, victim: Sequence, budget: Budget, chunks: dict[Sequence, Chunk]) -> None:
+        chunk = chunks.pop(victim, None)
+        if chunk is not None:
+            budget.tokens += chunk.count
+        self.running.remove(victim)
+        self._give_back(victim)
+        self.preemptions += 1
+        self.add(victim)
+
+    def _give_back(self, sequence: Sequence) -> None:
+        if sequence.table is not None:
+            self._kv.release(sequence.table, sequence.identities, sequence.computed)
+        sequence.table, sequence.slots, sequence.computed = None, None, 0
+        for index in list(sequence.features):
+            self._unpin(sequence, index)
+
+    def _unpin(self, sequence: Sequence, index: int) -> None:
+        del sequence.features[index]
+        self._visual.unpin((sequence.salt, sequence.images[index].image.digest))

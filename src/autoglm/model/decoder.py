@@ -1,0 +1,110 @@
+"""The GLM decoder: sandwich norms, fused QKV with bias, partial M-RoPE, SwiGLU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoglm.model.attention import AttentionPlan, attend
+from autoglm.model.config import TextConfig
+from autoglm.model.context import ForwardContext, KVSpec
+from autoglm.model.layers import FusedLinear, RMSNorm, SwiGLU
+from autoglm.model.rope import TextRope
+
+AfterAttention = Callable[[int, Tensor], Tensor]
+"""``hook(layer, hidden) -> hidden``, called between self-attention and the MLP (gated cross-attention)."""
+
+
+class SelfAttention(nn.Module):
+    """Grouped-query self-attention over the paged KV."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.num_heads, config.num_kv_heads, config.head_dim
+        parts = (("q_proj", config.q_size), ("k_proj", config.kv_size), ("v_proj", config.kv_size))
+        self.qkv = FusedLinear(config.hidden_size, parts, bias=True)
+        self.o_proj = nn.Linear(config.q_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, layer: int, rope: TextRope, context: ForwardContext, plan: AttentionPlan) -> Tensor:
+        heads = self.qkv(x).view(x.shape[0], -1, self.head_dim)
+        rope.apply(heads[:, : self.heads + self.kv_heads], plan.rotations)
+        q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+        out: Tensor = self.o_proj(attend(q, k, v, layer, context, plan).flatten(1))
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """One layer. Beware the names: ``post_attention_layernorm`` is the norm *before* the MLP."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self.input_layernorm = RMSNorm(size, eps)
+        self.self_attn = SelfAttention(config)
+        self.post_self_attn_layernorm = RMSNorm(size, eps)
+        self.post_attention_layernorm = RMSNorm(size, eps)
+        self.mlp = SwiGLU(size, config.intermediate_size, "gate_up_proj")
+        self.post_mlp_layernorm = RMSNorm(size, eps)
+
+    def attention(self, x: Tensor, layer: int, rope: TextRope, context: ForwardContext, plan: AttentionPlan) -> Tensor:
+        """First half, with its residual."""
+        attended = self.self_attn(self.input_layernorm(x), layer, rope, context, plan)
+        out: Tensor = x + self.post_self_attn_layernorm(attended)
+        return out
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Second half, with its residual."""
+        out: Tensor = x + self.post_mlp_layernorm(self.mlp(self.post_attention_layernorm(x)))
+        return out
+
+
+class Decoder(nn.Module):
+    """Embeddings, layers and final norm; the head belongs to the whole model."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rope = TextRope(config.rotary_dim, config.rope_theta, config.mrope_section)
+
+    def plan(self, context: ForwardContext) -> AttentionPlan:
+        """Once per step, for all layers."""
+        return AttentionPlan.of(context, self.rope.rotations(context.positions))
+
+    def run_layers(
+        self,
+        hidden: Tensor,
+        context: ForwardContext,
+        plan: AttentionPlan,
+        first: int,
+        last: int,
+        after_attention: AfterAttention | None = None,
+    ) -> Tensor:
+        """Layers ``first`` to ``last - 1`` on ``hidden [rows, hidden_size]``."""
+        for index in range(first, last):
+            layer = self.layers[index]
+            assert isinstance(layer, DecoderLayer)  # for the type checker: ModuleList forgets
+            hidden = layer.attention(hidden, index, self.rope, context, plan)
+            if after_attention is not None:
+                hidden = after_attention(index, hidden)
+            hidden = layer.feed_forward(hidden)
+        return hidden
+
+    def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
+        """All layers, without the final norm (only rows that need logits get it)."""
+        return self.run_layers(hidden, context, self.plan(context), 0, len(self.layers))
+
+
+def kv_spec(config: TextConfig, dtype: torch.dtype) -> KVSpec:
+    """KV memory of a decoder."""
+    return KVSpec(config.num_layers, config.num_kv_heads, config.head_dim, dtype)
+
+
+def logits_of(decoder: Decoder, head: Tensor, hidden: Tensor) -> Tensor:
+    """fp32 logits ``[rows, vocab]`` of the chosen rows."""
+    return F.linear(decoder.norm(hidden), head).float()

@@ -1,0 +1,57 @@
+"""Layers both layouts share. A fused layer knows the names its parts have in a checkpoint."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last dimension (Zhang & Sennrich 2019), computed in fp32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.shape = (size,)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.shape, self.weight, self.eps)
+
+
+class FusedLinear(nn.Module):
+    """One product for several projections of the same input.
+
+    Attributes:
+        parts: (name in the checkpoint, output rows) in order; the loader fills each part's rows.
+    """
+
+    def __init__(self, in_features: int, parts: tuple[tuple[str, int], ...], bias: bool) -> None:
+        super().__init__()
+        self.parts = parts
+        rows = sum(size for _, size in parts)
+        self.weight = nn.Parameter(torch.empty(rows, in_features))
+        self.bias = nn.Parameter(torch.empty(rows)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class SwiGLU(nn.Module):
+    """``down(silu(gate(x)) * up(x))`` (Shazeer 2020).
+
+    Args:
+        gate_up_parts: the checkpoint's name of the fused matrix, or its two names.
+    """
+
+    def __init__(self, size: int, width: int, *gate_up_parts: str) -> None:
+        super().__init__()
+        rows = 2 * width // len(gate_up_parts)
+        self.gate_up = FusedLinear(size, tuple((name, rows) for name in gate_up_parts), bias=False)
+        self.down_proj = nn.Linear(width, size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        out: Tensor = self.down_proj(F.silu(gate).mul_(up))
+        return out

@@ -1,0 +1,141 @@
+"""The ``glm4v`` vision tower: patch rows in, one embedding per 2x2 patches out."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoglm.model.config import VisionConfig
+from autoglm.model.layers import FusedLinear, RMSNorm, SwiGLU
+from autoglm.model.rope import block_order, rotate_halves, vision_rotary
+
+Grid = tuple[int, int, int]
+
+
+class PatchEmbed(nn.Module):
+    """The strided Conv3d of the checkpoint, as the product it is on rows that are already patches."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.proj = nn.Linear(config.patch_values, config.hidden_size)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        out: Tensor = self.proj(rows)
+        return out
+
+
+class VisionAttention(nn.Module):
+    """Full attention within each image."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim = config.num_heads, config.head_dim
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
+        self.proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, lengths: list[int]) -> Tensor:
+        q, k, v = self.qkv(x).view(x.shape[0], 3, self.heads, self.head_dim).unbind(1)
+        q, k = rotate_halves(q, cos, sin), rotate_halves(k, cos, sin)
+        outs = [
+            F.scaled_dot_product_attention(a.transpose(0, 1)[None], b.transpose(0, 1)[None], c.transpose(0, 1)[None])
+            for a, b, c in zip(torch.split(q, lengths), torch.split(k, lengths), torch.split(v, lengths), strict=True)
+        ]
+        joined = torch.cat([o[0].transpose(0, 1) for o in outs]).flatten(1)
+        out: Tensor = self.proj(joined)
+        return out
+
+
+class VisionBlock(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm2 = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attn = VisionAttention(config)
+        self.mlp = SwiGLU(config.hidden_size, config.out_hidden_size, "gate_proj", "up_proj")
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, lengths: list[int]) -> Tensor:
+        x = x + self.attn(self.norm1(x), cos, sin, lengths)
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class PatchMerger(nn.Module):
+    """Projects merged patches to what the decoder reads."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        size, width = config.out_hidden_size, config.merger_size
+        self.proj = nn.Linear(size, size, bias=False)
+        self.post_projection_norm = nn.LayerNorm(size)
+        self.gate_up = FusedLinear(size, (("gate_proj", width), ("up_proj", width)), bias=False)
+        self.down_proj = nn.Linear(width, size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.post_projection_norm(self.proj(x)))
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        out: Tensor = self.down_proj(F.silu(gate) * up)
+        return out
+
+
+class PositionTable(nn.Module):
+    """A learned square table, sampled bicubically for the grid at hand."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.side = config.image_size // config.patch_size
+        self.position_embedding = nn.Embedding(self.side**2, config.hidden_size)
+
+    def forward(self, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
+        """``[patches, hidden]`` at patch centres ``(row + 0.5) / height``, in fp32, clamped at the border."""
+        table = self.position_embedding.weight.float().view(1, self.side, self.side, -1).permute(0, 3, 1, 2)
+        x, y = (columns + 0.5) / width * 2 - 1, (rows + 0.5) / height * 2 - 1
+        points = torch.stack([x, y], dim=-1).view(1, -1, 1, 2)
+        sampled = F.grid_sample(table, points, mode="bicubic", align_corners=False, padding_mode="border")
+        return sampled[0, :, :, 0].T.to(self.position_embedding.weight.dtype)
+
+
+class VisionTower(nn.Module):
+    """Patch rows of several images to embeddings, one batch for the products, attention per image."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config)
+        self.post_conv_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.embeddings = PositionTable(config)
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
+        self.post_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.downsample = nn.Linear(config.hidden_size * config.merge_size**2, config.out_hidden_size)
+        self.merger = PatchMerger(config)
+
+    def forward(self, rows: Tensor, grids: list[Grid]) -> Tensor:
+        """``rows [patches, patch_values]`` of all images -> ``[patches / merge^2, out_hidden_size]``."""
+        merge = self.config.merge_size
+        order = [_orders(grid, merge) for grid in grids]
+        device = rows.device
+        x = self.post_conv_layernorm(self.patch_embed(rows))
+        table = [
+            self.embeddings(r.to(device), c.to(device), h, w) for (r, c), (_, h, w) in zip(order, grids, strict=True)
+        ]
+        x = x + torch.cat(table)
+        rotary = [vision_rotary(r, c, self.config.head_dim) for r, c in order]
+        cos = torch.cat([c for c, _ in rotary]).to(device)
+        sin = torch.cat([s for _, s in rotary]).to(device)
+        lengths = [h * w for t, h, w in grids for _ in range(t)]
+        for block in self.blocks:
+            x = block(x, cos, sin, lengths)
+        x = self.post_layernorm(x).view(-1, merge * merge * self.config.hidden_size)
+        out: Tensor = self.merger(self.downsample(x))
+        return out
+
+
+@lru_cache(maxsize=16)
+def _orders(grid: Grid, merge: int) -> tuple[Tensor, Tensor]:
+    t, h, w = grid
+    rows, columns = block_order(h, w, merge)
+    return rows.repeat(t), columns.repeat(t)

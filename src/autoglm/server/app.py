@@ -1,0 +1,132 @@
+"""The application: routes, guards and error mapping around one engine link."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from autoglm import __version__
+from autoglm.errors import AutoGLMError, EngineUnavailableError, NotFoundError
+from autoglm.server.chat import ChatReply
+from autoglm.server.config import ServerConfig
+from autoglm.server.guards import BodyGuard, KeyGuard
+from autoglm.server.images import ImageSource
+from autoglm.server.intake import parse, submit_of
+from autoglm.server.link import EngineLink, LinkState
+from autoglm.server.metrics import RequestTimer, ServerMetrics
+from autoglm.server.openapi import CHAT_BODY, ERROR_RESPONSES, describe
+from autoglm.server.problems import MethodNotAllowedError, response_of
+
+log = logging.getLogger(__name__)
+
+
+def create_app(config: ServerConfig, link: EngineLink) -> FastAPI:
+    """The ASGI application. ``link`` is started and closed by the caller."""
+    app = FastAPI(title="autoglm", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(BodyGuard, max_bytes=config.max_body_bytes, timeout=config.body_timeout)
+    app.add_middleware(KeyGuard, keys=config.api_keys)
+    metrics = ServerMetrics()
+    _errors(app)
+    _chat(app, config, link, metrics)
+    _models(app, config, int(time.time()))
+    _health(app, link, metrics)
+    describe(app)
+    return app
+
+
+def _errors(app: FastAPI) -> None:
+    @app.exception_handler(AutoGLMError)
+    async def ours(_request: Request, error: AutoGLMError) -> Response:
+        return response_of(error)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            response = response_of(MethodNotAllowedError(f"{request.url.path} has no {request.method}"))
+            response.headers.update(error.headers or {})
+            return response
+        return response_of(NotFoundError(f"there is nothing at {request.url.path[:80]}", value=request.url.path[:80]))
+
+    @app.exception_handler(Exception)
+    async def bug(_request: Request, error: Exception) -> Response:
+        log.exception("unexpected error", exc_info=error)
+        return response_of(AutoGLMError("internal error; the server's log has the details"))
+
+
+def _chat(app: FastAPI, config: ServerConfig, link: EngineLink, metrics: ServerMetrics) -> None:
+    images = ImageSource(config)
+
+    @app.post("/v1/chat/completions", responses=ERROR_RESPONSES, openapi_extra=CHAT_BODY)
+    async def chat_completions(request: Request) -> Response:
+        timer = RequestTimer(metrics)
+        try:
+            parsed = parse(await request.body(), config.served_names)
+            stream = link.submit(await submit_of(parsed, images))
+        except AutoGLMError as error:
+            response = response_of(error)
+            timer.end(str(response.status_code))
+            return response
+        except BaseException:
+            timer.end("500")
+            raise
+        return ChatReply(parsed, stream, link, config, timer)
+
+
+def _models(app: FastAPI, config: ServerConfig, created: int) -> None:
+    def card(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": created, "owned_by": "autoglm"}
+
+    @app.get("/v1/models", responses=ERROR_RESPONSES)
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [card(name) for name in config.served_names]}
+
+    @app.get("/v1/models/{name:path}", responses=ERROR_RESPONSES)
+    async def model(name: str) -> dict[str, Any]:
+        if name not in config.served_names:
+            raise NotFoundError(f"model {name[:80]!r} is not served here", field="model", value=name[:80])
+        return card(name)
+
+
+def _health(app: FastAPI, link: EngineLink, metrics: ServerMetrics) -> None:
+    def state() -> dict[str, Any]:
+        progress = link.progress
+        return {
+            "engine": link.state.value,
+            "restarts": link.restarts,
+            "in_flight": link.in_flight,
+            "model": None if link.model is None else {f: getattr(link.model, f) for f in link.model.__struct_fields__},
+            "loading": None if progress is None else {"done": progress.done, "total": progress.total},
+            "last_error": link.last_error,
+        }
+
+    @app.get("/health")
+    @app.get("/health/ready")
+    async def ready() -> JSONResponse:
+        up = link.state is LinkState.READY
+        headers = {} if up else {"Retry-After": "1"}
+        return JSONResponse({"status": "ready" if up else "unavailable"} | state(), 200 if up else 503, headers)
+
+    @app.get("/health/live")
+    async def live() -> dict[str, Any]:
+        return {"status": "live"} | state()
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        up = link.state is LinkState.READY
+        metrics.up.set(up)
+        metrics.restarts.set(link.restarts)
+        try:
+            metrics.observe(await link.stats())
+        except EngineUnavailableError:
+            log.debug("no engine metrics: the engine is away")
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/")
+    async def index() -> dict[str, Any]:
+        return {"name": "autoglm", "version": __version__, "api": "/v1", "openapi": "/openapi.json"}

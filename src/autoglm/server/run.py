@@ -1,0 +1,91 @@
+"""Run the server until a signal: listen, serve, drain, stop the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+
+import uvicorn
+
+from autoglm.errors import EngineUnavailableError, InvalidInputError
+from autoglm.server.app import create_app
+from autoglm.server.config import ServerConfig
+from autoglm.server.link import EngineLink
+
+log = logging.getLogger(__name__)
+Announce = Callable[[str, EngineLink], None]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with signals left to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(config: ServerConfig, engine_command: Sequence[str], announce: Announce | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status.
+
+    Args:
+        engine_command: argv of the engine process, without ``--fd``.
+        announce: called with the base URL once the port is bound.
+    """
+    return asyncio.run(_serve(config, engine_command, announce))
+
+
+async def _serve(config: ServerConfig, engine_command: Sequence[str], announce: Announce | None) -> int:
+    listener = _listen(config)
+    link = EngineLink(engine_command, config.max_in_flight)
+    app = create_app(config, link)
+    server = _Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_keep_alive=30
+        )
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    link.start()
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        if announce is not None:
+            host, port = listener.getsockname()[:2]
+            announce(f"http://{host}:{port}", link)
+        await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await _drain(server, link, config.grace)
+    finally:
+        await link.close()
+        server.should_exit = True
+        await running
+    return 0
+
+
+async def _drain(server: uvicorn.Server, link: EngineLink, grace: float) -> None:
+    """Take no new connection, let running requests end, then end them with a retryable error."""
+    log.info("stopping: %d requests in flight, %g s grace", link.in_flight, grace)
+    for listening in getattr(server, "servers", []):
+        listening.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace):
+            while link.in_flight:
+                await asyncio.sleep(0.02)
+    link.fail_all(EngineUnavailableError("the server is shutting down; send the request again"))
+
+
+def _listen(config: ServerConfig) -> socket.socket:
+    try:
+        return socket.create_server((config.host, config.port), family=_family(config.host), backlog=512)
+    except OSError as error:
+        raise InvalidInputError(
+            f"cannot listen on {config.host} port {config.port}: {error.strerror}", field="port", value=config.port
+        ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
