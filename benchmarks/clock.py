@@ -22,16 +22,21 @@ class Clock:
     """Starts when made; a call reads it.
 
     CPU seconds count all threads of this process, children that ended (``RUSAGE_CHILDREN``) and children that
-    were alive when the clock started. Looking for children walks all processes, so it is done once, not per read.
+    were alive when the (first) clock started. Looking for children walks all processes, so neither a read nor
+    :meth:`restarted` does it.
     """
 
-    def __init__(self) -> None:
-        self._children = psutil.Process().children(recursive=True)
+    def __init__(self, children: list[psutil.Process] | None = None) -> None:
+        self._children = psutil.Process().children(recursive=True) if children is None else children
         self._cpu = self._cpu_now()
         self._wall = time.perf_counter()
 
     def __call__(self) -> Mark:
         return Mark(time.perf_counter() - self._wall, self._cpu_now() - self._cpu)
+
+    def restarted(self) -> Clock:
+        """A new clock at zero that watches the same children."""
+        return Clock(self._children)
 
     def _cpu_now(self) -> float:
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -50,8 +50,9 @@ def _convert(checkpoint: Path, target: Path, options: list[str], cache: Path) ->
     partial = target.with_suffix(".partial")
     arguments = [str(checkpoint), "--outtype", PRECISION, *options, "--outfile", str(partial)]
     script = str(Path(__file__).with_name("convert_gguf.py"))
+    # -P: this folder stays off the path, where this module's name would hide the converter's package.
     done = subprocess.run(
-        [sys.executable, script, *arguments],
+        [sys.executable, "-P", script, *arguments],
         env={**os.environ, "PYTHONPATH": str(converter)},
         capture_output=True,
         text=True,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
 from benchmarks.results import UNITS_MORE_IS_BETTER, Row, ratio
+from benchmarks.subjects.base import UNTOLD
 
 Numbers = dict[tuple[str, str, str], float]
 """(case, metric, unit) to a number, of one repetition."""
@@ -19,7 +20,7 @@ def of_run(case: str, message: dict[str, Any]) -> Numbers:
     if case == "d":
         numbers = _batch(message, answers)
     elif case == "c":
-        numbers = _dialogue(message, answers)
+        numbers = _dialogue(answers)
     else:
         numbers = _single(answers[0])
     numbers["total", "s"] = message["wall"]
@@ -38,8 +39,7 @@ def _single(answer: dict[str, Any]) -> dict[tuple[str, str], float]:
     }
 
 
-def _dialogue(message: dict[str, Any], answers: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    del message
+def _dialogue(answers: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
     numbers: dict[tuple[str, str], float] = {}
     for step, answer in enumerate(answers, 1):
         wall, cpu = answer["marks"][0]
@@ -65,19 +65,20 @@ def _batch(message: dict[str, Any], answers: Sequence[dict[str, Any]]) -> dict[t
 
 
 def agreement(answers: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> float:
-    """Share of the tokens before the first difference from the reference, over all requests."""
+    """Share of the tokens before the first difference from the reference, over all requests.
+
+    Tokens that a subject did not tell (:data:`UNTOLD`) count neither as equal nor as different.
+    """
     same = total = 0
     for mine, other in zip(answers, reference, strict=True):
-        pairs = list(zip(mine["tokens"], other["tokens"], strict=True))
+        pairs = [p for p in zip(mine["tokens"], other["tokens"], strict=True) if UNTOLD not in p]
         total += len(pairs)
         differs = (i for i, (a, b) in enumerate(pairs) if a != b)
         same += next(differs, len(pairs))
-    return same / total
+    return same / total if total else 0.0
 
 
-def rows(
-    samples: dict[str, Iterable[Numbers]], *, baseline: str, size: str, threads: int
-) -> list[Row]:
+def rows(samples: Mapping[str, Iterable[Numbers]], *, baseline: str, size: str, threads: int) -> list[Row]:
     """Median and best over each subject's repetitions, with the ratio of the medians to the baseline's."""
     collected: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
     for subject, repetitions in samples.items():

@@ -35,7 +35,7 @@ class SubjectProcess:
 
     def __init__(self, subject: str, checkpoint: Path, cases: Path, cache: Path, threads: int) -> None:
         self.subject = subject
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         command = [sys.executable, "-m", "benchmarks.worker", "--subject", subject]
         command += ["--checkpoint", str(checkpoint), "--cases", str(cases)]
         command += ["--cache", str(cache), "--threads", str(threads)]

@@ -55,10 +55,10 @@ def run(subject: Subject, case: Case) -> dict[str, Any]:
     answers: list[Answer] = []
     total = Clock()
     if case.concurrent:
-        answers = subject.run(case.requests, Clock())
+        answers = subject.run(case.requests, total.restarted())
     else:
         for request in case.requests:
-            answers += subject.run([request], Clock())
+            answers += subject.run([request], total.restarted())
     wall, cpu = total()
     for request, answer in zip(case.requests, answers, strict=True):
         if not len(answer.tokens) == len(answer.marks) == request.new_tokens:

@@ -26,11 +26,12 @@ from tokenizers import Tokenizer
 IMAGE = "<|begin_of_image|><|image|><|end_of_image|>"
 IMAGE_MARK_TOKENS = 3
 _START, _SYSTEM, _USER, _END = "[gMASK]<sop>", "<|system|>\n", "<|user|>\n", "<|assistant|>\n"
-_WORDS = (
-    "open the settings page tap on search field and type a value then scroll down to find item list check that "
-    "price name button color size menu home back wait screen swipe left right long press login user password "
-    "message send photo map weather order food ticket train hotel note calendar alarm music play stop next"
-).split()
+_TEXT = """
+    open the settings page tap on search field and type a value then scroll down to find item list check that
+    price name button color size menu home back wait screen swipe left right long press login user password
+    message send photo map weather order food ticket train hotel note calendar alarm music play stop next
+"""
+_WORDS = _TEXT.split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,8 @@ class Case:
 def build(tokenizer_file: Path, spec: Spec) -> list[Case]:
     """The cases for a checkpoint's ``tokenizer.json``."""
     filler = _Filler(Tokenizer.from_file(str(tokenizer_file)))
-    texts = [
-        filler.fill(_START + _USER, _END, spec.text_tokens, 100 + i) for i in range(spec.concurrency)
-    ]
-    with_image = filler.fill(
-        _START + _USER + IMAGE, _END, spec.image_text_tokens + IMAGE_MARK_TOKENS, 7
-    )
+    texts = [filler.fill(_START + _USER, _END, spec.text_tokens, 100 + i) for i in range(spec.concurrency)]
+    with_image = filler.fill(_START + _USER + IMAGE, _END, spec.image_text_tokens + IMAGE_MARK_TOKENS, 7)
     requests = tuple(Request(text, (), spec.new_tokens) for text in texts)
     image = Request(with_image, (screenshot(1, spec.image_side),), spec.new_tokens)
     return [
@@ -104,9 +101,7 @@ def warm_up(cases: list[Case], new_tokens: int = 4) -> Case:
     image = next(r for case in cases for r in case.requests if r.images)
     text = "[gMASK]<sop><|user|>\nwarm up the " + " ".join(_WORDS[:24]) + "<|assistant|>\n"
     marked = "[gMASK]<sop><|user|>\nwarm up " + IMAGE + " ".join(_WORDS[:24]) + "<|assistant|>\n"
-    return Case(
-        "warm_up", (Request(text, (), new_tokens), Request(marked, image.images, new_tokens))
-    )
+    return Case("warm_up", (Request(text, (), new_tokens), Request(marked, image.images, new_tokens)))
 
 
 def screenshot(seed: int, side: int) -> bytes:

@@ -14,13 +14,16 @@ from pathlib import Path
 from benchmarks.clock import Clock, Mark
 from benchmarks.workload import Request
 
+UNTOLD = -1
+"""In place of the id of a token that was generated but not reported."""
+
 
 @dataclass(slots=True)
 class Answer:
     """One request's outcome.
 
     Attributes:
-        tokens: generated ids.
+        tokens: generated ids, or :data:`UNTOLD`.
         marks: when each token arrived, from the start of the call to :meth:`Subject.run`.
         prompt_tokens: length of the prompt as the subject counted it, image tokens included.
         cached_tokens: prompt tokens whose state was reused; ``None`` where the subject does not tell.

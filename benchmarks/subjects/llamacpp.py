@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from benchmarks import gguf
 from benchmarks.clock import Clock
-from benchmarks.subjects.base import Answer, Subject
+from benchmarks.subjects.base import UNTOLD, Answer, Subject
 from benchmarks.workload import IMAGE, Request
 
 _CONTEXT = 2048
@@ -130,10 +130,14 @@ def _stream(address: str, body: dict[str, Any], clock: Clock, answer: Answer) ->
         if not line.startswith(b"data: "):
             continue
         event = json.loads(line[6:])
-        if event.get("stop"):
+        if "error" in event:
+            raise RuntimeError(f"llama.cpp: {event['error']}")
+        told = [] if event["stop"] else event["tokens"]
+        # A token that ends within a character is held back and its id is never sent; the count tells of it.
+        held = event["tokens_predicted"] - len(answer.tokens) - len(told)
+        answer.tokens += [UNTOLD] * held + told
+        answer.marks += [clock()] * (held + len(told))
+        if event["stop"]:
             answer.prompt_tokens = event["tokens_evaluated"]
             answer.cached_tokens = event["tokens_evaluated"] - event["timings"]["prompt_n"]
-        elif event.get("tokens"):
-            answer.marks.extend([clock()] * len(event["tokens"]))
-            answer.tokens.extend(event["tokens"])
     connection.close()

@@ -24,7 +24,7 @@ from benchmarks.workload import Request
 _IMAGE = "<|image|>"
 
 
-class _Marks(StoppingCriteria):  # type: ignore[misc]
+class _Marks(StoppingCriteria):
     """Called once per new token; never stops."""
 
     def __init__(self, clock: Clock) -> None:
@@ -45,7 +45,8 @@ class Transformers(Subject):
         torch.set_num_threads(threads)
         self._tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint, padding_side="left")
         self._images = Glm4vImageProcessorPil.from_pretrained(checkpoint)
-        self._model = Glm4vForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        self._model = Glm4vForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+        self._model.train(False)
         # No end-of-sequence id at all: `min_new_tokens` would mask the id instead of generating past it.
         self._model.generation_config.eos_token_id = None
         return {"transformers": transformers.__version__, "torch": torch.__version__}
