@@ -116,12 +116,13 @@ class _Group:
         plan = self.plan
         cases = workload.build(self.checkpoint / "tokenizer.json", plan.spec)
         file = plan.cache / f"cases-{os.getpid()}.json"
-        workload.dump([workload.warm_up(cases), *cases], file)
+        warm_up = workload.warm_up(cases)
+        workload.dump([*warm_up, *cases], file)
         bandwidth = [self._bandwidth()]
         with ExitStack() as stack:
             stack.callback(file.unlink)
             for subject in plan.subjects:
-                self._load(stack, subject, file)
+                self._load(stack, subject, file, [case.name for case in warm_up])
             for case in plan.cases:
                 for _ in range(plan.repetitions):
                     for subject in plan.subjects:
@@ -133,12 +134,13 @@ class _Group:
         self._compare_tokens()
         self._add_floor(max(bandwidth))
 
-    def _load(self, stack: ExitStack, subject: str, cases: Path) -> None:
+    def _load(self, stack: ExitStack, subject: str, cases: Path, warm_up: list[str]) -> None:
         with self._step(f"{subject}: load and warm up"):
             try:
                 process = SubjectProcess(subject, self.checkpoint, cases, self.plan.cache, self.threads)
                 stack.enter_context(process)
-                process.run("warm_up")
+                for case in warm_up:
+                    process.run(case)
             except SubjectError as error:
                 self._fail(subject, "load", error)
                 return

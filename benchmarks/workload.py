@@ -96,12 +96,18 @@ def build(tokenizer_file: Path, spec: Spec) -> list[Case]:
     ]
 
 
-def warm_up(cases: list[Case], new_tokens: int = 4) -> Case:
-    """A short text and a short image request that share nothing with the measured prompts' beginnings."""
+def warm_up(cases: list[Case], new_tokens: int = 4) -> list[Case]:
+    """Short requests that share nothing with the measured prompts' beginnings.
+
+    ``warm_up``: a text, then an image; ``warm_up_concurrent``: as many texts at once as case d has, so that what a
+    subject makes ready at the first such call is not measured.
+    """
     image = next(r for case in cases for r in case.requests if r.images)
-    text = "[gMASK]<sop><|user|>\nwarm up the " + " ".join(_WORDS[:24]) + "<|assistant|>\n"
-    marked = "[gMASK]<sop><|user|>\nwarm up " + IMAGE + " ".join(_WORDS[:24]) + "<|assistant|>\n"
-    return Case("warm_up", (Request(text, (), new_tokens), Request(marked, image.images, new_tokens)))
+    width = max(len(case.requests) for case in cases if case.concurrent)
+    head, words = _START + _USER + "warm up ", " ".join(_WORDS[:24]) + _END
+    alone = (Request(head + words, (), new_tokens), Request(head + IMAGE + words, image.images, new_tokens))
+    together = tuple(Request(f"{head}{i} {words}", (), new_tokens) for i in range(width))
+    return [Case("warm_up", alone), Case("warm_up_concurrent", together, concurrent=True)]
 
 
 def screenshot(seed: int, side: int) -> bytes:

@@ -45,8 +45,8 @@ class Transformers(Subject):
         torch.set_num_threads(threads)
         self._tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint, padding_side="left")
         self._images = Glm4vImageProcessorPil.from_pretrained(checkpoint)
-        self._model = Glm4vForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
-        self._model.train(False)
+        model: Any = Glm4vForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+        self._model = model.eval()
         # No end-of-sequence id at all: `min_new_tokens` would mask the id instead of generating past it.
         self._model.generation_config.eos_token_id = None
         return {"transformers": transformers.__version__, "torch": torch.__version__}

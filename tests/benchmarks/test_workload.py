@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_dialogue_holds_one_image_each_step_and_they_differ(cases: dict[str, Cas
 
 def test_history_is_kept_up_to_the_dropped_image(cases: dict[str, Case]) -> None:
     texts = [r.text for r in cases["c"].requests]
-    for before, after in zip(texts, texts[1:], strict=False):
+    for before, after in pairwise(texts):
         assert after.startswith(before[: before.index(IMAGE)])
 
 
@@ -69,5 +70,7 @@ def test_same_every_time_and_through_the_file(cases: dict[str, Case], tokenizer_
 def test_warm_up_shares_no_beginning_with_a_measured_prompt(cases: dict[str, Case]) -> None:
     start = len("[gMASK]<sop><|user|>\n")
     measured = [r.text[start : start + 8] for case in cases.values() for r in case.requests]
-    for request in workload.warm_up(list(cases.values())).requests:
+    requests = [r for case in workload.warm_up(list(cases.values())) for r in case.requests]
+    assert len(requests) == 2 + 8
+    for request in requests:
         assert request.text[start : start + 8] not in measured

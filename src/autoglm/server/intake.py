@@ -72,7 +72,7 @@ async def _message(message: Message, place: str, images: ImageSource) -> ChatMes
 
 def _sampling(r: ChatRequest) -> SamplingParams:
     stop = (r.stop,) if isinstance(r.stop, str) else tuple(r.stop or ())
-    given = {
+    given: dict[str, Any] = {
         "max_tokens": r.max_completion_tokens if r.max_completion_tokens is not None else r.max_tokens,
         "min_tokens": r.min_tokens,
         "temperature": r.temperature,

@@ -61,6 +61,9 @@ class EngineLink:
     Args:
         command: argv of the engine process without ``--fd N``.
         max_in_flight: requests at once; one more raises :class:`OverloadedError`.
+
+    Attributes:
+        watcher: a task that follows the state (a progress bar); ended by :meth:`close`.
     """
 
     def __init__(self, command: Sequence[str], max_in_flight: int) -> None:
@@ -77,6 +80,7 @@ class EngineLink:
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
+        self.watcher: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
     @property
@@ -152,10 +156,11 @@ class EngineLink:
         self._lose("the server is shutting down")
         if self._process is not None:
             await _end(self._process, timeout)
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        for task in (self._task, self.watcher):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
     async def _supervise(self) -> None:
         backoff = _FIRST_BACKOFF

@@ -61,7 +61,7 @@ def info_of(error: AutoGLMError) -> ErrorInfo:
 def body_of(info: ErrorInfo) -> dict[str, Any]:
     """``{"error": {message, type, param, code, …}}``; ``limit`` and ``value`` are extensions."""
     status = STATUS.get(info.kind, 500)
-    error = {
+    error: dict[str, Any] = {
         "message": info.message,
         "type": "invalid_request_error" if status < 429 else "server_error",
         "param": info.field,

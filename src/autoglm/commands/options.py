@@ -1,0 +1,46 @@
+"""Engine options on the command line, made from :class:`EngineConfig` itself."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import msgspec
+
+from autoglm.engine import EngineConfig
+
+_CHOICES = {
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "content_format": ("openai", "string"),
+}
+_HELP = {
+    "device": "auto, cpu, cuda or cuda:N",
+    "dtype": "auto: the checkpoint's on CUDA, float32 on CPU",
+    "threads": "torch threads; 0: torch's choice",
+    "context_length": "cap on prompt + answer",
+    "kv_cache_bytes": "paged KV memory",
+    "max_batch_tokens": "rows of one step",
+    "content_format": "what the chat template gets: a content list, or one string with images first",
+    "max_pixels": "images above this are scaled down",
+    "prefix_caching": "reuse KV of equal prefixes",
+}
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """One ``--option`` per field of :class:`EngineConfig`; a boolean gets ``--no-`` too."""
+    group = parser.add_argument_group("engine")
+    for field in msgspec.structs.fields(EngineConfig):
+        flag = "--" + field.name.replace("_", "-")
+        text = f"{_HELP.get(field.name, field.name.replace('_', ' '))} (default: {field.default})"
+        if isinstance(field.default, bool):
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+        elif isinstance(field.default, str):
+            group.add_argument(flag, default=field.default, choices=_CHOICES.get(field.name), help=text)
+        else:
+            group.add_argument(flag, type=int, default=field.default, help=text)
+
+
+def engine_config(options: argparse.Namespace) -> EngineConfig:
+    """The engine's part of parsed options."""
+    values: dict[str, Any] = {f.name: getattr(options, f.name) for f in msgspec.structs.fields(EngineConfig)}
+    return EngineConfig(**values)

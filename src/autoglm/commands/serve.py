@@ -1,0 +1,97 @@
+"""``autoglm serve``: the OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from autoglm import env
+from autoglm.commands.options import add_engine_options, engine_config
+from autoglm.commands.progress import loading_bar
+from autoglm.errors import InvalidInputError
+from autoglm.model.resolve import resolve_checkpoint
+from autoglm.server import EngineLink, LinkState, ServerConfig, serve
+
+_POLL_SECONDS = 0.1
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Arguments of the subcommand."""
+    d = ServerConfig()
+    parser = commands.add_parser("serve", help="serve a checkpoint over HTTP")
+    parser.add_argument("model", help="checkpoint folder, name under AUTOGLM_MODEL_DIR, or hub id")
+    parser.add_argument("--host", default=d.host, help=f"address to bind (default: {d.host})")
+    parser.add_argument("--port", type=int, default=d.port, help=f"0 takes a free one (default: {d.port})")
+    parser.add_argument("--served-model-name", nargs="+", default=list(d.served_names), metavar="NAME")
+    parser.add_argument("--api-key-file", type=Path, help="file with one accepted key a line (or set AUTOGLM_API_KEYS)")
+    parser.add_argument("--max-in-flight", type=int, default=d.max_in_flight)
+    parser.add_argument("--max-body-bytes", type=int, default=d.max_body_bytes)
+    parser.add_argument("--request-timeout", type=float, default=d.request_timeout, metavar="SECONDS")
+    parser.add_argument("--body-timeout", type=float, default=d.body_timeout, metavar="SECONDS")
+    parser.add_argument("--write-timeout", type=float, default=d.write_timeout, metavar="SECONDS")
+    parser.add_argument("--grace", type=float, default=d.grace, metavar="SECONDS", help="for running requests on stop")
+    parser.add_argument("--image-hosts", nargs="*", default=[], metavar="HOST", help="allow http(s) images from these")
+    parser.add_argument("--image-directory", type=Path, help="allow file: images below this folder")
+    add_engine_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    config = ServerConfig(
+        host=options.host,
+        port=options.port,
+        served_names=tuple(options.served_model_name),
+        api_keys=_keys(options.api_key_file),
+        max_in_flight=options.max_in_flight,
+        max_body_bytes=options.max_body_bytes,
+        request_timeout=options.request_timeout,
+        body_timeout=options.body_timeout,
+        write_timeout=options.write_timeout,
+        grace=options.grace,
+        image_hosts=tuple(host.lower() for host in options.image_hosts),
+        image_directory=options.image_directory,
+    )
+    command = engine_command(resolve_checkpoint(options.model), msgspec.json.encode(engine_config(options)).decode())
+    return serve(config, command, _announce)
+
+
+def engine_command(checkpoint: Path, config_json: str) -> list[str]:
+    """argv of an engine process."""
+    return [sys.executable, "-m", "autoglm.engine.process", "--model", str(checkpoint), "--config", config_json]
+
+
+def _keys(file: Path | None) -> tuple[str, ...]:
+    if file is None:
+        return env.api_keys()
+    try:
+        keys = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    except OSError as error:
+        raise InvalidInputError(f"--api-key-file: {error.strerror}: {file}", field="api_key_file") from error
+    if not keys:
+        raise InvalidInputError(f"--api-key-file: {file} holds no key", field="api_key_file", limit=1, value=0)
+    return keys
+
+
+def _announce(url: str, link: EngineLink) -> None:
+    print(f"autoglm listens on {url}", flush=True)
+    link.watcher = asyncio.get_running_loop().create_task(_show_loading(url, link))
+
+
+async def _show_loading(url: str, link: EngineLink) -> None:
+    with loading_bar(Console(stderr=True)) as show:
+        while link.state is not LinkState.READY:
+            if link.progress is not None:
+                show(link.progress.done, link.progress.total)
+            await asyncio.sleep(_POLL_SECONDS)
+        if link.progress is not None:
+            show(link.progress.total, link.progress.total)
+    print(f"ready: {url}/v1", flush=True)
