@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from typing import Any
 
 import pytest
+
 from tests.server.harness import MODEL, LiveServer, chat_body, data_url, image_message, png
 
 SYSTEM = "今天的日期是星期一。你是一个操作手机的助手，每一步输出一个动作。" * 12
@@ -68,7 +70,7 @@ def test_six_step_dialogue(server: LiveServer) -> None:
         messages.append({"role": "assistant", "content": f'<think>{text}</think><answer>do(action="Back")</answer>'})
     assert len(cached) == 6
     assert cached[0] == 0 or cached[0] < cached[1]
-    assert all(later > earlier for earlier, later in zip(cached[1:], cached[2:], strict=False)), cached
+    assert all(later > earlier for earlier, later in itertools.pairwise(cached)), cached
 
 
 def test_answer_end_tag_is_a_stop_and_never_text(server: LiveServer) -> None:

@@ -27,8 +27,8 @@ from autoglm.model.autoglm_phone.config import AutoGLMPhoneConfig
 from autoglm.model.autoglm_phone.dual_stream import side_by_side, used_on_current_stream
 from autoglm.model.autoglm_phone.fusion import GatedCrossAttention, VisualPlan, pack_features
 from autoglm.model.autoglm_phone.time_gate import TimeGate
-from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.autoglm_phone.visibility import TurnSpan, visible_spans
+from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.context import ForwardContext, ImageFeatures, KVSpec
 from autoglm.model.decoder import Decoder, kv_spec, logits_of
 from autoglm.model.vision import Grid
