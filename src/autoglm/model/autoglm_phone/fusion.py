@@ -103,7 +103,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, log_mask: Tensor) -> Tensor:
 
 
 class GatedCrossAttention(nn.Module):
-    """Weights: ``norm``, ``q_proj``, ``k_proj``, ``v_proj``, ``q_norm``, ``k_norm``, ``o_proj`` (no bias), scalar ``gate``."""
+    """Weights: ``norm``, ``{q,k,v}_proj``, ``{q,k}_norm``, ``o_proj`` (no bias), scalar ``gate``."""
 
     def __init__(self, config: FusionConfig, hidden_size: int, eps: float) -> None:
         super().__init__()
