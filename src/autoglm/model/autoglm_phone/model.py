@@ -43,7 +43,7 @@ class TextStream:
 
 
 class AutoGLMPhoneModel(nn.Module):
-    """``autoglm_phone`` with unset weights; load a checkpoint, or see :mod:`autoglm.model.autoglm_phone.initialise`."""
+    """``autoglm_phone`` with unset weights; load a checkpoint, or see :mod:`autoglm.model.initialise`."""
 
     layout: Literal["autoglm_phone"] = "autoglm_phone"
     image_in_sequence = False
