@@ -44,6 +44,7 @@ class LiveServer:
     """A server process, its engine, and clients for both sides of the truth: HTTP and the process table."""
 
     def __init__(self, log: Path, command: list[str], **options: Any) -> None:
+        script = str(ROOT / "tests/server/child.py")
         environment = dict(os.environ, PYTHONPATH=str(ROOT / "src"), OMP_NUM_THREADS="1")
         self.log = log
         with log.open("wb") as sink:
@@ -98,18 +99,10 @@ class LiveServer:
     def idle(self) -> bool:
         """Nothing runs, waits or holds a block."""
         found = self.metrics()
-        engine = {
-            n: found[f'autoglm_engine{{name="{n}"}}']
-            for n in ("running", "waiting", "kv_blocks_free", "kv_blocks_total")
-        }
-        return (
-            engine["running"]
-            == engine["waiting"]
-            == found["autoglm_requests_in_flight"]
-            == self.health()["in_flight"]
-            == 0
-            and engine["kv_blocks_free"] == engine["kv_blocks_total"]
-        )
+        engine = {name: found[f'autoglm_engine{{name="{name}"}}'] for name in ("running", "waiting")}
+        free, total = (found[f'autoglm_engine{{name="kv_blocks_{name}"}}'] for name in ("free", "total"))
+        busy = [*engine.values(), found["autoglm_requests_in_flight"], self.health()["in_flight"]]
+        return not any(busy) and free == total
 
     def wait_idle(self) -> None:
         wait_until(self.idle, what="an idle server with every block free")
