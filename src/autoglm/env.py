@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+MODEL_DIR = "AUTOGLM_MODEL_DIR"
+API_KEYS = "AUTOGLM_API_KEYS"
 
-def model_directory() -> Path | None:
+
+def model_dir() -> Path | None:
     """``AUTOGLM_MODEL_DIR``: a folder of checkpoints, searched by name."""
-    value = os.environ.get("AUTOGLM_MODEL_DIR")
+    value = os.environ.get(MODEL_DIR)
     return Path(value) if value else None
 
 
 def api_keys() -> tuple[str, ...]:
     """``AUTOGLM_API_KEYS``: accepted keys, separated by commas."""
-    return tuple(key.strip() for key in os.environ.get("AUTOGLM_API_KEYS", "").split(",") if key.strip())
+    return tuple(key.strip() for key in os.environ.get(API_KEYS, "").split(",") if key.strip())

@@ -126,6 +126,8 @@ def write_weights(
     )
     with torch.device("meta"):
         model = build_model(config)
+    if not isinstance(model, Glm4vModel):
+        raise ValueError(f"{config.get('model_type')} has a writer of its own")
     tensors = random_tensors(model, seed, dtype)
     _save(tensors, directory, max_shard_bytes)
 
