@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.server.harness import LiveServer, engine_command, png
 
 from autoglm.synthetic import make_checkpoint
+from tests.server.harness import LiveServer, engine_command, png
 
 
 @pytest.fixture(scope="session")

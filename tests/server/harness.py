@@ -49,12 +49,7 @@ class LiveServer:
         self.log = log
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    str(ROOT / "tests/server/child.py"),
-                    json.dumps({"port": 0} | options),
-                    json.dumps(command),
-                ],
+                [sys.executable, script, json.dumps({"port": 0} | options), json.dumps(command)],
                 stdout=subprocess.PIPE,
                 stderr=sink,
                 env=environment,
@@ -62,6 +57,8 @@ class LiveServer:
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().decode().strip()
         if not self.url:
+            self.process.stdout.close()
+            self.process.wait()
             raise RuntimeError(log.read_text())
         key = (options.get("api_keys") or ["EMPTY"])[0]
         self.http = httpx.Client(base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {key}"})

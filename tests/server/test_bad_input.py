@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.harness import LiveServer, chat_body, data_url, error_of, image_message, png
 
 from autoglm.server.protocol import NEUTRAL
+from tests.server.harness import LiveServer, chat_body, data_url, error_of, image_message, png
 
 URL_FIELD = "messages[0].content[0].image_url.url"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from openai.types.chat import ChatCompletionChunk
-from tests.server.harness import MODEL, LiveServer, error_of
 
 from autoglm import __version__
+from tests.server.harness import MODEL, LiveServer, error_of
 
 MESSAGES: Any = [{"role": "user", "content": "tell me"}]
 

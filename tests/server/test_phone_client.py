@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
 from tests.server.harness import MODEL, LiveServer, chat_body, data_url, image_message, png
 
 SYSTEM = "今天的日期是星期一。你是一个操作手机的助手，每一步输出一个动作。" * 12
