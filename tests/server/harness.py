@@ -44,16 +44,12 @@ class LiveServer:
     """A server process, its engine, and clients for both sides of the truth: HTTP and the process table."""
 
     def __init__(self, log: Path, command: list[str], **options: Any) -> None:
+        script = str(ROOT / "tests/server/child.py")
         environment = dict(os.environ, PYTHONPATH=str(ROOT / "src"), OMP_NUM_THREADS="1")
         self.log = log
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    str(ROOT / "tests/server/child.py"),
-                    json.dumps({"port": 0} | options),
-                    json.dumps(command),
-                ],
+                [sys.executable, script, json.dumps({"port": 0} | options), json.dumps(command)],
                 stdout=subprocess.PIPE,
                 stderr=sink,
                 env=environment,
@@ -61,6 +57,8 @@ class LiveServer:
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().decode().strip()
         if not self.url:
+            self.process.stdout.close()
+            self.process.wait()
             raise RuntimeError(log.read_text())
         key = (options.get("api_keys") or ["EMPTY"])[0]
         self.http = httpx.Client(base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {key}"})
@@ -98,18 +96,10 @@ class LiveServer:
     def idle(self) -> bool:
         """Nothing runs, waits or holds a block."""
         found = self.metrics()
-        engine = {
-            n: found[f'autoglm_engine{{name="{n}"}}']
-            for n in ("running", "waiting", "kv_blocks_free", "kv_blocks_total")
-        }
-        return (
-            engine["running"]
-            == engine["waiting"]
-            == found["autoglm_requests_in_flight"]
-            == self.health()["in_flight"]
-            == 0
-            and engine["kv_blocks_free"] == engine["kv_blocks_total"]
-        )
+        engine = {name: found[f'autoglm_engine{{name="{name}"}}'] for name in ("running", "waiting")}
+        free, total = (found[f'autoglm_engine{{name="kv_blocks_{name}"}}'] for name in ("free", "total"))
+        busy = [*engine.values(), found["autoglm_requests_in_flight"], self.health()["in_flight"]]
+        return not any(busy) and free == total
 
     def wait_idle(self) -> None:
         wait_until(self.idle, what="an idle server with every block free")

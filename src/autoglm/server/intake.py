@@ -121,5 +121,5 @@ def _path(location: tuple[int | str, ...]) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         elif not part.startswith("<"):
-            path += f".{part}" if path else part
+            path += f".{part[:_SHOWN]}" if path else part[:_SHOWN]
     return path or "body"
