@@ -1,0 +1,61 @@
+"""The floor that memory sets for decoding: every weight of the decoder is read once per token at batch 1.
+
+Run as a script it prints the best read bandwidth of this machine in bytes per second, with the threads that
+`OMP_NUM_THREADS` allows. Measured in the same run as the subjects, since neighbours on the machine change it.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.process import environment
+
+F32_BYTES = 4
+
+
+def read_bandwidth(threads: int, megabytes: int = 384, tries: int = 12) -> float:
+    """Bytes per second, measured in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.floor", str(megabytes), str(tries)]
+    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def decode_weight_bytes(checkpoint: Path) -> int:
+    """f32 bytes read per decoded token: all tensors but the vision tower and the input embedding."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                if ".visual." not in name and "embed_tokens" not in name:
+                    total += math.prod(tensors.get_slice(name).get_shape()) * F32_BYTES
+    if not total:
+        raise FileNotFoundError(f"no decoder weights in {checkpoint}")
+    return total
+
+
+def _measure(megabytes: int, tries: int) -> float:
+    import torch
+
+    # A matrix-vector product is how decoding reads weights; the vector stays in the cache.
+    columns = 4096
+    matrix = torch.ones(megabytes * 2**20 // F32_BYTES // columns, columns)
+    vector = torch.ones(columns)
+    best = math.inf
+    for _ in range(tries):
+        start = time.perf_counter()
+        torch.mv(matrix, vector)
+        best = min(best, time.perf_counter() - start)
+        start = time.perf_counter()
+        matrix.sum()
+        best = min(best, time.perf_counter() - start)
+    return matrix.nbytes / best
+
+
+if __name__ == "__main__":
+    print(_measure(int(sys.argv[1]), int(sys.argv[2])))
