@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autoglm.model.autoglm_phone.synthetic import write_phone_weights
 from autoglm.model.synthetic import SIZES, synthetic_config, write_weights
 from autoglm.prompt.synthetic import write_tokenizer
 
@@ -26,4 +27,13 @@ def make_checkpoint(
     token_ids = write_tokenizer(directory)
     config = synthetic_config(size, token_ids, [token_ids[t] for t in STOP_TOKENS], context=context)
     write_weights(directory, config, seed=seed, max_shard_bytes=max_shard_bytes)
+    return directory
+
+
+def make_phone_checkpoint(directory: Path, *, seed: int = 0, context: int = 8192) -> Path:
+    """Write a tiny checkpoint of the described layout; the same arguments give the same bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    token_ids = write_tokenizer(directory)
+    stops = [token_ids[t] for t in STOP_TOKENS]
+    write_phone_weights(directory, seed=seed, token_ids=token_ids, stop_token_ids=stops, context=context)
     return directory

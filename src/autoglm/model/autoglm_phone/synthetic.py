@@ -24,6 +24,8 @@ from autoglm.model.loading import SINGLE, checkpoint_targets
 
 _TURN_STARTS = ("<|system|>", "<|user|>", "<|observation|>")
 _GATE = 1.0  # an open gate: the image must change the answer
+_SHARPNESS = 2.0
+_GAIN = 4.0
 
 
 def tiny_phone_config(
@@ -88,6 +90,11 @@ def write_phone_weights(
 
 @torch.no_grad()
 def open_gates(model: AutoGLMPhoneModel) -> None:
-    """Set every gate of the cross-attention modules to an open value, so that images matter."""
+    """Open the gates, sharpen the cross-attention (untrained, it would average all images to the same), and give
+    what it adds the size of what the other branches add."""
     for module in model.cross_attention:
         module.gate.fill_(_GATE)
+        module.q_norm.weight.fill_(_SHARPNESS)
+        module.k_norm.weight.fill_(_SHARPNESS)
+        module.v_proj.weight.mul_(_GAIN)
+        module.o_proj.weight.mul_(_GAIN)
