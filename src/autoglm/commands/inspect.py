@@ -63,9 +63,10 @@ def _part(name: str) -> str:
     for key, part in (
         ("visual.merger", "vision: merger"),
         ("visual.downsample", "vision: downsample"),
-        ("visual", "vision: tower"),
-        ("vision", "vision: tower"),
+        ("visual.projector", "vision: projector"),
+        ("model.visual", "vision: tower"),
         ("cross", "decoder: cross-attention"),
+        ("time_gate", "decoder: time gate"),
         ("embed_tokens", "decoder: embeddings"),
         ("lm_head", "decoder: head"),
     ):

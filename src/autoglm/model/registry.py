@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoglm.errors import UnsupportedCheckpointError
+from autoglm.model.autoglm_phone import AutoGLMPhoneConfig, AutoGLMPhoneModel
 from autoglm.model.config import Glm4vConfig
 from autoglm.model.glm4v import Glm4vModel
 
-Model = Glm4vModel
-LAYOUTS = ("glm4v",)
+Model = Glm4vModel | AutoGLMPhoneModel
+LAYOUTS = ("glm4v", "autoglm_phone")
 
 
 def build_model(config: Mapping[str, Any], generation: Mapping[str, Any] | None = None) -> Model:
@@ -18,6 +19,8 @@ def build_model(config: Mapping[str, Any], generation: Mapping[str, Any] | None 
     kind = config.get("model_type")
     if kind == "glm4v":
         return Glm4vModel(Glm4vConfig.from_dict(config, generation))
+    if kind == "autoglm_phone":
+        return AutoGLMPhoneModel(AutoGLMPhoneConfig.from_dict(config, generation))
     raise UnsupportedCheckpointError(
         f"model_type {kind!r} is not one of {', '.join(LAYOUTS)}",
         field="model_type",

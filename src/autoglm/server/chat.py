@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,6 +21,12 @@ from autoglm.server.problems import body_of, info_of, response_of
 from autoglm.server.protocol import ChatRequest
 from autoglm.server.shapes import envelope, logprobs_of, usage_of
 from autoglm.server.stream import RequestStream
+
+log = logging.getLogger(__name__)
+
+
+class StalledReaderError(Exception):
+    """The client has left a chunk unread for too long. It cannot be told: nothing more fits into its buffers."""
 
 
 class ChatReply(Response):
@@ -63,8 +70,14 @@ class ChatReply(Response):
                     started = True
                     await self._send_stream(send)
                 else:
-                    await (await self._whole())(scope, receive, send)
+                    response = await self._whole()
+                    started = True
+                    await response(scope, receive, send)
             self._timer.end("200")
+        except StalledReaderError:
+            # The answer stays incomplete, so the HTTP server closes the connection.
+            self._timer.end("cancelled")
+            log.warning("%s: nothing was read for %g s; cut off", self._stream.id, self._config.write_timeout)
         except TimeoutError:
             seconds = self._config.request_timeout
             late = RequestTimeoutError(f"the request took longer than {seconds:g} s", limit=seconds)
@@ -77,9 +90,19 @@ class ChatReply(Response):
         self._timer.end(str(response.status_code))
         if not started:
             await response(scope, receive, send)
-            return
-        async with asyncio.timeout(self._config.write_timeout):
-            await _body(send, _event(body_of(info_of(error))), more=False)
+        elif self._request.stream:
+            try:
+                await self._write(send, _event(body_of(info_of(error))), more=False)
+            except StalledReaderError:
+                log.warning("%s: the client did not read its error", self._stream.id)
+
+    async def _write(self, send: Send, data: bytes, *, more: bool) -> None:
+        """A reader that has stopped reading must not hold blocks for ever. Raises :class:`StalledReaderError`."""
+        try:
+            async with asyncio.timeout(self._config.write_timeout):
+                await send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError as error:
+            raise StalledReaderError from error
 
     async def _whole(self) -> JSONResponse:
         texts: dict[int, list[str]] = {}
@@ -116,11 +139,8 @@ class ChatReply(Response):
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for chunk in self._chunks():
-            # A reader that has stopped reading must not hold blocks for ever.
-            async with asyncio.timeout(self._config.write_timeout):
-                await _body(send, _event(chunk), more=True)
-        async with asyncio.timeout(self._config.write_timeout):
-            await _body(send, b"data: [DONE]\n\n", more=False)
+            await self._write(send, _event(chunk), more=True)
+        await self._write(send, b"data: [DONE]\n\n", more=False)
 
     async def _chunks(self) -> AsyncIterator[dict[str, Any]]:
         head = envelope("chat.completion.chunk", self._stream.id, self._created, self._request.model)
@@ -155,10 +175,6 @@ def _choice(
 
 def _event(value: dict[str, Any]) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
-
-
-async def _body(send: Send, data: bytes, *, more: bool) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 async def _disconnect(receive: Receive) -> None:

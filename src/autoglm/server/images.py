@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from pathlib import Path
@@ -48,6 +49,7 @@ class ImageSource:
         try:
             # Redirects are not followed: they could lead to a host that is not allowed.
             async with (
+                asyncio.timeout(self._config.image_timeout),  # of the whole; httpx limits each read alone
                 httpx.AsyncClient(timeout=self._config.image_timeout, follow_redirects=False) as client,
                 client.stream("GET", url) as response,
             ):
@@ -61,7 +63,7 @@ class ImageSource:
                         raise ImageError(
                             f"{field}: image over {limit} bytes", field=field, limit=limit, value=len(data)
                         )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise ImageError(f"{field}: fetching from {host} failed: {type(error).__name__}", field=field) from error
         return bytes(data)
 

@@ -115,13 +115,11 @@ def _named(error: ValidationError) -> InvalidInputError:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """``messages[0].content[1].image_url.url``, without pydantic's names of union branches."""
+    """``messages[0].content[1].image_url.url``: without the names of union branches, which are in ``<>``."""
     path = ""
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif (not any(c in part for c in "[(") and part not in ("str", "text", "image_url")) or part == location[-1]:
-            path += f".{part}" if path else part
-        elif part == "image_url" and path.endswith("image_url"):
-            continue
-    return path.replace("..", ".") or "body"
+        elif not part.startswith("<"):
+            path += f".{part[:_SHOWN]}" if path else part[:_SHOWN]
+    return path or "body"

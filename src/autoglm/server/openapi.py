@@ -69,7 +69,14 @@ def describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = build()
         parts = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
-        document.setdefault("components", {}).setdefault("schemas", {}).update(parts)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.update(parts)
+        # The framework's own validation never answers: names in paths are plain strings, bodies are read by hand.
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

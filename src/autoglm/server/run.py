@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from autoglm.server.config import ServerConfig
 from autoglm.server.link import EngineLink
 
 log = logging.getLogger(__name__)
+_LAST_WRITES_SECONDS = 2
 Announce = Callable[[str, EngineLink], None]
 
 
@@ -44,7 +46,14 @@ async def _serve(config: ServerConfig, engine_command: Sequence[str], announce: 
     app = create_app(config, link)
     server = _Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_keep_alive=30
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_keep_alive=30,
+            # After the drain only clients that do not read are left.
+            timeout_graceful_shutdown=_LAST_WRITES_SECONDS,
         )
     )
     stop = asyncio.Event()
@@ -80,11 +89,15 @@ async def _drain(server: uvicorn.Server, link: EngineLink, grace: float) -> None
 
 def _listen(config: ServerConfig) -> socket.socket:
     try:
-        return socket.create_server((config.host, config.port), family=_family(config.host), backlog=512)
+        listener = socket.create_server((config.host, config.port), family=_family(config.host), backlog=512)
     except OSError as error:
         raise InvalidInputError(
             f"cannot listen on {config.host} port {config.port}: {error.strerror}", field="port", value=config.port
         ) from error
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Accepted connections inherit it: the kernel drops one whose peer takes no data for so long (RFC 5482).
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(2000 * config.write_timeout))
+    return listener
 
 
 def _family(host: str) -> socket.AddressFamily:

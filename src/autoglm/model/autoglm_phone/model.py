@@ -1,0 +1,197 @@
+"""The described layout: images enter through gated cross-attention in the decoder's deeper layers.
+
+Tensors of a checkpoint, besides ``config.json`` (see :mod:`autoglm.model.autoglm_phone.config`):
+
+- ``model.language_model.*``: the GLM decoder, named as in the published layout;
+- ``model.visual.patch_embed.{weight,bias}`` (``[hidden, 3*14*14]``), ``.embeddings.position_embedding.weight``,
+  ``.pre_norm.weight``, ``.blocks.N.*`` (as in the published layout), ``.post_norm.weight``,
+  ``.projector.{up,out}.{weight,bias}``;
+- ``model.cross_attention.M.{norm,q_norm,k_norm,q_proj,k_proj,v_proj,o_proj}.weight`` and the scalar ``.gate``, module
+  ``M`` in layer ``fusion_config.layers[M]``;
+- ``model.time_gate.{text_proj,visual_proj,text_norm,visual_norm}.weight``, scalars ``.scale`` and ``.bias``;
+- ``lm_head.weight``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from autoglm.model.attention import AttentionPlan
+from autoglm.model.autoglm_phone.config import AutoGLMPhoneConfig
+from autoglm.model.autoglm_phone.dual_stream import side_by_side, used_on_current_stream
+from autoglm.model.autoglm_phone.fusion import GatedCrossAttention, VisualPlan, pack_features
+from autoglm.model.autoglm_phone.time_gate import TimeGate
+from autoglm.model.autoglm_phone.visibility import TurnSpan, visible_spans
+from autoglm.model.autoglm_phone.vision import VisionTower
+from autoglm.model.context import ForwardContext, ImageFeatures, KVSpec
+from autoglm.model.decoder import Decoder, kv_spec, logits_of
+from autoglm.model.vision import Grid
+
+
+@dataclass(frozen=True, slots=True)
+class TextStream:
+    """Rows that have passed the layers before the first cross-attention: ``hidden [rows, hidden_size]``."""
+
+    hidden: Tensor
+    plan: AttentionPlan
+
+
+class AutoGLMPhoneModel(nn.Module):
+    """``autoglm_phone`` with unset weights; load a checkpoint, or see :mod:`autoglm.model.initialise`."""
+
+    layout: Literal["autoglm_phone"] = "autoglm_phone"
+    image_in_sequence = False
+
+    def __init__(self, config: AutoGLMPhoneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_config = config.text.decoder()
+        size, eps = config.text.hidden_size, config.text.rms_norm_eps
+        modules = [GatedCrossAttention(config.fusion, size, eps) for _ in config.fusion.layers]
+        self._module_of = {layer: index for index, layer in enumerate(config.fusion.layers)}
+        self.model = nn.ModuleDict(
+            {
+                "language_model": Decoder(self.text_config),
+                "visual": VisionTower(config.vision, size),
+                "cross_attention": nn.ModuleList(modules),
+                "time_gate": TimeGate(size, config.fusion.gate_rank, eps),
+            }
+        )
+        self.lm_head = nn.Linear(size, config.text.vocab_size, bias=False)
+
+    @property
+    def decoder(self) -> Decoder:
+        module = self.model["language_model"]
+        assert isinstance(module, Decoder)
+        return module
+
+    @property
+    def visual(self) -> VisionTower:
+        module = self.model["visual"]
+        assert isinstance(module, VisionTower)
+        return module
+
+    @property
+    def time_gate(self) -> TimeGate:
+        module = self.model["time_gate"]
+        assert isinstance(module, TimeGate)
+        return module
+
+    @property
+    def cross_attention(self) -> list[GatedCrossAttention]:
+        modules = self.model["cross_attention"]
+        assert isinstance(modules, nn.ModuleList)
+        return [module for module in modules if isinstance(module, GatedCrossAttention)]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.lm_head.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+    @property
+    def kv_spec(self) -> KVSpec:
+        return kv_spec(self.text_config, self.dtype)
+
+    @property
+    def context_length(self) -> int:
+        return self.config.text.max_position_embeddings
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.text.vocab_size
+
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        return self.config.stop_token_ids
+
+    def visible_spans(self, token_ids: Sequence[int], image_starts: Sequence[int]) -> list[TurnSpan]:
+        """The turns that see images; see :func:`autoglm.model.autoglm_phone.visibility.visible_spans`."""
+        return visible_spans(token_ids, image_starts, self.config.turn_start_token_ids)
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """int64 ``[rows]`` -> ``[rows, hidden]``; an image's placeholder is a token like any other."""
+        out: Tensor = self.decoder.embed_tokens(ids)
+        return out
+
+    def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
+        """All layers on ``[rows, hidden]``; rows outside ``context.visual`` never meet an image."""
+        return self.join(self.text_stream(hidden, context), context)
+
+    def text_stream(self, hidden: Tensor, context: ForwardContext) -> TextStream:
+        """The layers before the first cross-attention; ``context.visual`` is not read."""
+        plan = self.decoder.plan(context)
+        first = self.config.fusion.layers[0]
+        return TextStream(self.decoder.run_layers(hidden, context, plan, 0, first), plan)
+
+    def join(self, text: TextStream, context: ForwardContext) -> Tensor:
+        """The time gate and the deeper layers, which read the images of ``context.visual``."""
+        decoder, modules = self.decoder, self.cross_attention
+        visual = VisualPlan.of(text.hidden, context.visual, self.time_gate)
+
+        def read_image(layer: int, hidden: Tensor) -> Tensor:
+            index = self._module_of.get(layer)
+            if visual is None or index is None:
+                return hidden
+            out: Tensor = modules[index](hidden, visual, index)
+            return out
+
+        first, last = self.config.fusion.layers[0], len(decoder.layers)
+        return decoder.run_layers(text.hidden, context, text.plan, first, last, read_image)
+
+    def compute_logits(self, hidden: Tensor) -> Tensor:
+        """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``."""
+        return logits_of(self.decoder, self.lm_head.weight, hidden)
+
+    def encode_images(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[ImageFeatures]:
+        """Everything that depends on an image alone; see :func:`fusion.pack_features` for its parts.
+
+        One image at a time, so that an image's features never depend on what was encoded beside it.
+
+        Args:
+            pixels: per image, normalised ``[3, rows*patch, columns*patch]``.
+            grids: per image, patches (1, rows, columns).
+        """
+        return [self._encode(p, (h, w)) for p, (_, h, w) in zip(pixels, grids, strict=True)]
+
+    def encode_dual(
+        self,
+        pixels: Sequence[Tensor],
+        grids: Sequence[Grid],
+        hidden: Tensor,
+        context: ForwardContext,
+        *,
+        parallel: bool = True,
+    ) -> tuple[list[ImageFeatures], TextStream]:
+        """Image stream and text stream side by side; then put the features into ``context.visual`` and ``join``.
+
+        ``parallel=False`` runs them one after the other, with the same result.
+        """
+        image = partial(self.encode_images, pixels, grids)
+        text = partial(self.text_stream, hidden, context)
+        features, stream = side_by_side(image, text, self.device, parallel=parallel)
+        for one in features:
+            for tensor in one.tensors:
+                used_on_current_stream(tensor)
+        return features, stream
+
+    def rope_positions(self, num_tokens: int, images: Sequence[tuple[int, Grid]]) -> tuple[Tensor, int]:  # noqa: ARG002
+        """Plain sequential positions, int64 ``[3, num_tokens]``, and delta 0."""
+        return torch.arange(num_tokens).expand(3, num_tokens), 0
+
+    def checkpoint_transforms(self) -> Mapping[str, tuple[int, ...]]:
+        """No tensor is stored in another axis order than it is used."""
+        return {}
+
+    def _encode(self, pixels: Tensor, grid: tuple[int, int]) -> ImageFeatures:
+        visual = self.visual(pixels.to(self.device, self.dtype), grid)
+        pairs = [module.visual_kv(visual) for module in self.cross_attention]
+        return pack_features(pairs, self.time_gate.visual_keys(visual))

@@ -1,0 +1,88 @@
+"""The image stream: a plain ViT and the projector into the decoder's width.
+
+Patch embedding (one linear map of each 3x14x14 patch) -> RMSNorm -> learned position table, sampled bicubically
+for the image's grid -> pre-norm blocks with 2-D rotary attention -> RMSNorm -> two-layer projector.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoglm.errors import ImageError
+from autoglm.model.autoglm_phone.config import PhoneVisionConfig
+from autoglm.model.layers import RMSNorm
+from autoglm.model.rope import block_order, vision_rotary
+from autoglm.model.vision import PositionTable, VisionBlock
+
+
+def patch_rows(pixels: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """``[3, rows*patch, columns*patch]`` -> ``[rows*columns, 3*patch*patch]``, row-major; (channel, y, x) inside."""
+    rows, columns = grid
+    blocks = pixels.reshape(pixels.shape[0], rows, patch, columns, patch)
+    return blocks.permute(1, 3, 0, 2, 4).reshape(rows * columns, -1)
+
+
+class Projector(nn.Module):
+    """ViT width -> decoder width: linear, exact GELU, linear; with bias."""
+
+    def __init__(self, vision_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(vision_size, hidden_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected: Tensor = self.out(F.gelu(self.up(x)))
+        return projected
+
+
+class VisionTower(nn.Module):
+    """One image in, ``[num_tokens, hidden_size]`` out, at the decoder's width."""
+
+    def __init__(self, config: PhoneVisionConfig, hidden_size: int) -> None:
+        super().__init__()
+        self.config = config
+        blocks = config.blocks()
+        self.patch_embed = nn.Linear(config.in_channels * config.patch_size**2, config.hidden_size)
+        self.embeddings = PositionTable(blocks)
+        self.pre_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.blocks = nn.ModuleList(VisionBlock(blocks) for _ in range(config.depth))
+        self.post_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.projector = Projector(config.hidden_size, hidden_size)
+
+    def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        """``pixels``: normalised ``[3, rows*patch, columns*patch]``.
+
+        Raises:
+            ImageError: the grid is no factorisation of ``num_tokens``, or the pixels do not fit it.
+        """
+        self._check(pixels, grid)
+        config, weight = self.config, self.patch_embed.weight
+        rows, columns = block_order(*grid, 1)
+        x = self.pre_norm(self.patch_embed(patch_rows(pixels.to(weight), grid, config.patch_size)))
+        x = x + self.embeddings(rows.to(weight.device), columns.to(weight.device), *grid)
+        cos, sin = vision_rotary(rows, columns, config.head_dim, config.rope_theta)
+        cos, sin = cos.to(weight.device), sin.to(weight.device)
+        for block in self.blocks:
+            x = block(x, cos, sin, [config.num_tokens])
+        out: Tensor = self.projector(self.post_norm(x))
+        return out
+
+    def _check(self, pixels: Tensor, grid: tuple[int, int]) -> None:
+        rows, columns = grid
+        config = self.config
+        if rows < 1 or columns < 1 or rows * columns != config.num_tokens:
+            raise ImageError(
+                f"a grid of {rows}x{columns} patches does not make {config.num_tokens} visual tokens",
+                field="grid",
+                limit=config.num_tokens,
+                value=f"{rows}x{columns}",
+            )
+        expected = [config.in_channels, rows * config.patch_size, columns * config.patch_size]
+        if list(pixels.shape) != expected:
+            raise ImageError(
+                f"pixels of shape {list(pixels.shape)} do not fit the grid; expected {expected}",
+                field="pixels",
+                limit=str(expected),
+                value=str(list(pixels.shape)),
+            )

@@ -1,0 +1,27 @@
+"""The real server with the real engine, in a process of its own: ``child.py SERVER_JSON ENGINE_JSON``.
+
+Prints the base URL once the port is bound. Ends with the status of :func:`autoglm.server.serve`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from autoglm.server import EngineLink, ServerConfig, serve
+
+
+def announce(url: str, _link: EngineLink) -> None:
+    print(url, flush=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    options = json.loads(sys.argv[1])
+    for name in ("served_names", "api_keys", "image_hosts"):
+        options[name] = tuple(options.get(name, ServerConfig.__dataclass_fields__[name].default))
+    if options.get("image_directory"):
+        options["image_directory"] = Path(options["image_directory"])
+    raise SystemExit(serve(ServerConfig(**options), json.loads(sys.argv[2]), announce))
