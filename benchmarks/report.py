@@ -84,7 +84,8 @@ def figures(result: Result) -> str:
         if unit is not None:
             lines.append(_line([f"{label}, {unit}", *[_cell(r) for r in cells]]))
     about = (
-        f"Size `{size}`, {_threads(threads)}, f32 weights, {result.machine.cpu}, commit {result.commit}, {result.date[:10]}. "
+        f"Size `{size}`, {_threads(threads)}, f32 weights, {result.machine.cpu}, commit {result.commit}, "
+        f"{result.date[:10]}. "
         f"In brackets: times better than {BASELINE}. All cases: [docs/benchmarks.md](docs/benchmarks.md)."
     )
     return "\n".join(lines) + "\n\n" + about
