@@ -15,6 +15,8 @@ from pathlib import Path
 
 CONVERTER_VARIABLE = "AUTOGLM_BENCH_CONVERTER"
 PRECISION = "f32"
+RECIPE = 2
+"""Counted up when the way of converting changes, so that files of an older way are not taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Files:
 def ensure(checkpoint: Path, cache: Path) -> Files:
     """The files of ``checkpoint``, converted into ``cache`` where they are missing or older than its weights."""
     folder = cache / "gguf"
-    name = f"{checkpoint.name}-{PRECISION}.gguf"
+    name = f"{checkpoint.name}-{PRECISION}-v{RECIPE}.gguf"
     files = Files(folder / name, folder / f"mmproj-{name}")
     newest = max(f.stat().st_mtime for f in checkpoint.iterdir())
     if all(f.exists() and f.stat().st_mtime >= newest for f in (files.text, files.vision)):

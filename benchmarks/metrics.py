@@ -8,7 +8,6 @@ from statistics import fmean, median
 from typing import Any
 
 from benchmarks.results import UNITS_MORE_IS_BETTER, Row, ratio
-from benchmarks.subjects.base import UNTOLD
 
 Numbers = dict[tuple[str, str, str], float]
 """(case, metric, unit) to a number, of one repetition."""
@@ -65,17 +64,14 @@ def _batch(message: dict[str, Any], answers: Sequence[dict[str, Any]]) -> dict[t
 
 
 def agreement(answers: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> float:
-    """Share of the tokens before the first difference from the reference, over all requests.
-
-    Tokens that a subject did not tell (:data:`UNTOLD`) count neither as equal nor as different.
-    """
+    """Share of the tokens before the first difference from the reference, over all requests."""
     same = total = 0
     for mine, other in zip(answers, reference, strict=True):
-        pairs = [p for p in zip(mine["tokens"], other["tokens"], strict=True) if UNTOLD not in p]
+        pairs = list(zip(mine["tokens"], other["tokens"], strict=True))
         total += len(pairs)
         differs = (i for i, (a, b) in enumerate(pairs) if a != b)
         same += next(differs, len(pairs))
-    return same / total if total else 0.0
+    return same / total
 
 
 def rows(samples: Mapping[str, Iterable[Numbers]], *, baseline: str, size: str, threads: int) -> list[Row]:

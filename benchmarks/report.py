@@ -84,7 +84,7 @@ def figures(result: Result) -> str:
         if unit is not None:
             lines.append(_line([f"{label}, {unit}", *[_cell(r) for r in cells]]))
     about = (
-        f"Size `{size}`, {_threads(threads)}, f32, {result.machine.cpu}, commit {result.commit}, {result.date[:10]}. "
+        f"Size `{size}`, {_threads(threads)}, f32 weights, {result.machine.cpu}, commit {result.commit}, {result.date[:10]}. "
         f"In brackets: times better than {BASELINE}. All cases: [docs/benchmarks.md](docs/benchmarks.md)."
     )
     return "\n".join(lines) + "\n\n" + about
@@ -129,7 +129,8 @@ def _intro(result: Result) -> str:
     return (
         f"{result.date}, commit {result.commit}. {m.cpu}, {m.cores} cores, {m.memory_gb} GB, {m.system}. "
         f"Load average {load.start:.1f} at the start, {load.end:.1f} at the end, {load.highest:.1f} at most. "
-        f"{versions}. Greedy, f32, end of sequence ignored.\n\n"
+        f"{versions}. Greedy, f32 weights, end of sequence ignored; `llama.cpp` keeps its default 16-bit KV cache and "
+        "flash attention, the others compute in f32 throughout.\n\n"
         f"Median of the repetitions; in brackets how many times better than {BASELINE} (above 1 is better in every "
         "unit); after the stroke the best repetition, where there were several. CPU seconds count all threads of a "
         "subject; on a shared machine they are steadier than wall time. `greedy tokens as baseline` is the share of "

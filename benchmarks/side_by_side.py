@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import floor, metrics, results, workload
 from benchmarks.process import SubjectError, SubjectProcess
 from benchmarks.results import Failure, Load, Result, Row
-from benchmarks.subjects import BASELINE, SUBJECTS
+from benchmarks.subjects import BASELINE, DEFAULT, SUBJECTS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "side_by_side.json"
@@ -238,7 +238,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny, 1 thread, 1 repetition, short prompts")
-    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(DEFAULT))
     parser.add_argument("--sizes", nargs="+", help="tiny, small, mid (default: tiny small)")
     parser.add_argument("--threads", nargs="+", type=int, help="default: 1 2")
     parser.add_argument("--cases", nargs="+", choices="abcd", default=list("abcd"))

@@ -10,7 +10,9 @@ SUBJECTS = {
     "autoglm": "benchmarks.subjects.autoglm:AutoGLM",
     "transformers": "benchmarks.subjects.transformers:Transformers",
     "llama.cpp": "benchmarks.subjects.llamacpp:LlamaCpp",
+    "llama.cpp-exact": "benchmarks.subjects.llamacpp:LlamaCppExact",
 }
+DEFAULT = ("autoglm", "transformers", "llama.cpp")
 BASELINE = "transformers"
 
 

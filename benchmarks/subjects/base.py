@@ -1,4 +1,4 @@
-"""The contract of a subject. Three implementations: autoglm, transformers, llama.cpp.
+"""The contract of a subject. Implementations: autoglm, transformers, llama.cpp.
 
 A subject lives in a process of its own and is called from one thread. It owns everything it loads; nothing is
 freed before the process ends.
@@ -14,16 +14,13 @@ from pathlib import Path
 from benchmarks.clock import Clock, Mark
 from benchmarks.workload import Request
 
-UNTOLD = -1
-"""In place of the id of a token that was generated but not reported."""
-
 
 @dataclass(slots=True)
 class Answer:
     """One request's outcome.
 
     Attributes:
-        tokens: generated ids, or :data:`UNTOLD`.
+        tokens: generated ids.
         marks: when each token arrived, from the start of the call to :meth:`Subject.run`.
         prompt_tokens: length of the prompt as the subject counted it, image tokens included.
         cached_tokens: prompt tokens whose state was reused; ``None`` where the subject does not tell.
@@ -36,7 +33,7 @@ class Answer:
 
 
 class Subject(ABC):
-    """Greedy generation, f32, end-of-sequence ignored."""
+    """Greedy generation, f32 weights, end-of-sequence ignored."""
 
     @abstractmethod
     def load(self, checkpoint: Path, threads: int, cache: Path) -> dict[str, str]:

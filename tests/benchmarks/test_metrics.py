@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks import metrics
 from benchmarks.results import ratio
-from benchmarks.subjects.base import UNTOLD
 
 
 def answer(tokens: list[int], marks: list[tuple[float, float]], cached: int | None = None) -> dict[str, Any]:
@@ -47,11 +46,6 @@ def test_agreement_ends_at_the_first_difference() -> None:
     mine, other = answer([1, 2, 9, 4], []), answer([1, 2, 3, 4], [])
     assert metrics.agreement([mine], [other]) == 0.5
     assert metrics.agreement([other], [other]) == 1.0
-
-
-def test_untold_tokens_do_not_count() -> None:
-    assert metrics.agreement([answer([1, UNTOLD, 3], [])], [answer([1, 2, 3], [])]) == 1.0
-    assert metrics.agreement([answer([UNTOLD], [])], [answer([1], [])]) == 0.0
 
 
 def test_rows_take_the_median_the_better_best_and_the_ratio_of_medians() -> None:

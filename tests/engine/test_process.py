@@ -77,12 +77,13 @@ class Child:
 def child(checkpoint: Path) -> Iterator[Child]:
     """A ready engine process."""
     started = Child(checkpoint)
-    seen = started.until(Ready)
-    assert isinstance(seen[0], Progress)
-    yield started
-    started.socket.close()
-    started.process.kill()
-    started.process.wait()
+    try:
+        assert isinstance(started.until(Ready)[0], Progress)
+        yield started
+    finally:
+        started.socket.close()
+        started.process.kill()
+        started.process.wait()
 
 
 def submit(request_id: str, tokens: int) -> Submit:

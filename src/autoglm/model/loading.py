@@ -86,7 +86,7 @@ def fill(
         raise CorruptCheckpointError(
             f"{path} lacks {len(missing)} tensors, the first is {min(missing)}", field=min(missing)
         )
-    _install(model, parameters, device)
+    install_parameters(model, parameters, device)
 
 
 def checkpoint_targets(model: nn.Module) -> dict[str, Target]:
@@ -159,7 +159,8 @@ def _copy(model: Model, name: str, tensor: Tensor, target: Target, parameter: Te
     place.copy_(value)
 
 
-def _install(model: Model, parameters: dict[str, Tensor], device: torch.device) -> None:
+def install_parameters(model: Model, parameters: dict[str, Tensor], device: torch.device) -> None:
+    """Put tensors in the place of a model's parameters, and its buffers on the device."""
     for full, tensor in parameters.items():
         prefix, _, name = full.rpartition(".")
         setattr(model.get_submodule(prefix), name, nn.Parameter(tensor, requires_grad=False))

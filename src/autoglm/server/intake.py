@@ -28,7 +28,7 @@ def parse(body: bytes, served_names: tuple[str, ...]) -> ChatRequest:
     try:
         request = ChatRequest.model_validate(drop_neutral(raw))
     except ValidationError as error:
-        raise _named(error, raw) from error
+        raise _named(error) from error
     if request.model not in served_names:
         raise NotFoundError(
             f"model {request.model[:_SHOWN]!r} is not served here; there is {', '.join(served_names)}",
@@ -102,36 +102,24 @@ def _logit_bias(raw: dict[str, float]) -> dict[int, float]:
         raise InvalidInputError("logit_bias: keys must be token ids", field="logit_bias") from error
 
 
-def _named(error: ValidationError, body: dict[str, Any]) -> InvalidInputError:
-    """The error that reaches deepest into ``body``: of a union, the branch that the client meant."""
-    details = error.errors(include_url=False)
-    paths = [_path(detail["loc"], body) for detail in details]
-    best = max(range(len(details)), key=lambda i: len(paths[i]))
-    detail, field = details[best], _written(paths[best])
-    value: Any = detail.get("input")
+def _named(error: ValidationError) -> InvalidInputError:
+    first = error.errors(include_url=False)[0]
+    field = _path(first["loc"])
+    value: Any = first.get("input")
     shown = value if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)[:_SHOWN]
-    if detail["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden":
         return InvalidInputError(f"{field} is not a known field", field=field)
-    limit = next((v for v in detail.get("ctx", {}).values() if isinstance(v, int | float | str)), None)
-    return InvalidInputError(f"{field}: {detail['msg']}", field=field, limit=limit, value=shown)
+    context = first.get("ctx", {})
+    limit = next((v for k, v in context.items() if isinstance(v, int | float | str) and k != "error"), None)
+    return InvalidInputError(f"{field}: {first['msg']}", field=field, limit=limit, value=shown)
 
 
-def _path(location: tuple[int | str, ...], body: Any) -> list[int | str]:
-    """``location`` without pydantic's names of union branches: only steps that exist in ``body``, or a missing key."""
-    path: list[int | str] = []
-    at = body
-    for place, step in enumerate(location):
-        if isinstance(at, list) and isinstance(step, int):
-            at = at[step]
-        elif isinstance(at, dict) and isinstance(step, str) and (step in at or place == len(location) - 1):
-            at = at.get(step)
-        else:
-            continue
-        path.append(step)
-    return path
-
-
-def _written(path: list[int | str]) -> str:
-    """``messages[0].content[1].image_url.url``"""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:_SHOWN]}" for step in path)
-    return text.removeprefix(".") or "body"
+def _path(location: tuple[int | str, ...]) -> str:
+    """``messages[0].content[1].image_url.url``: without the names of union branches, which are in ``<>``."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith("<"):
+            path += f".{part[:_SHOWN]}" if path else part[:_SHOWN]
+    return path or "body"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from autoglm.errors import UnsupportedFieldError
 
@@ -39,13 +39,42 @@ class ImageContent(_Body):
     image_url: ImageURL
 
 
+def _shape(value: Any) -> str | None:
+    """Which branch of "a string or a list" a value belongs to, so that errors speak of that branch alone."""
+    if isinstance(value, str):
+        return "<string>"
+    return "<list>" if isinstance(value, list) else None
+
+
+def _part(value: Any) -> str | None:
+    """Which kind of content part a value says it is."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"<{kind}>" if kind in ("text", "image_url") else None
+
+
+Part = Annotated[
+    Annotated[TextContent, Tag("<text>")] | Annotated[ImageContent, Tag("<image_url>")],
+    Discriminator(
+        _part,
+        custom_error_type="unknown_part",
+        custom_error_message="a part must be an object of type 'text' or 'image_url'",
+    ),
+]
+Content = Annotated[
+    Annotated[str, Tag("<string>")] | Annotated[list[Part], Field(min_length=1), Tag("<list>")],
+    Discriminator(_shape, custom_error_type="content_type", custom_error_message="must be a string or a list of parts"),
+]
+Stop = Annotated[
+    Annotated[StopString, Tag("<string>")] | Annotated[list[StopString], Field(max_length=16), Tag("<list>")],
+    Discriminator(_shape, custom_error_type="stop_type", custom_error_message="must be a string or a list of strings"),
+]
+
+
 class Message(_Body):
     """One message. Which roles exist is the checkpoint's chat template's business."""
 
     role: str
-    content: (
-        str | Annotated[list[Annotated[TextContent | ImageContent, Field(discriminator="type")]], Field(min_length=1)]
-    )
+    content: Content
 
 
 class StreamOptions(_Body):
@@ -67,7 +96,7 @@ class ChatRequest(_Body):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Probability | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    stop: Stop | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
@@ -80,7 +109,7 @@ class ChatRequest(_Body):
     min_p: Probability | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     min_tokens: Count | None = None
-    stop_token_ids: Annotated[list[Count], Field(max_length=64)] | None = None
+    stop_token_ids: Annotated[list[Count], Field(max_length=8192)] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None

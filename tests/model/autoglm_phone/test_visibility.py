@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,7 +54,7 @@ def test_spans_partition_and_agree_with_the_definition(ids: list[int], data: st.
     spans = visible_spans(ids, starts, OPENING)
     assert spans[0].start == 0
     assert spans[-1].end == OPEN_END
-    assert all(a.end == b.start for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.end == b.start for a, b in itertools.pairwise(spans))
 
     def turn_of(position: int) -> int:
         return sum(token in OPENING for token in ids[: position + 1])

@@ -164,11 +164,12 @@ class AutoGLMPhoneConfig:
 
 def reference_config() -> dict[str, Any]:
     """``config.json`` of the 9 B model, with the token ids of the GLM-4 vocabulary."""
-    sections = {"text_config": PhoneTextConfig(), "vision_config": PhoneVisionConfig(), "fusion_config": FusionConfig()}
     return {
         "model_type": MODEL_TYPE,
         "dtype": "bfloat16",
-        **{name: section_dict(section) for name, section in sections.items()},
+        "text_config": section_dict(PhoneTextConfig()),
+        "vision_config": section_dict(PhoneVisionConfig()),
+        "fusion_config": section_dict(FusionConfig()),
         "image_token_id": 151343,
         "turn_start_token_ids": [151335, 151336, 151338],
         "eos_token_id": [151329, 151336, 151338, 151348],

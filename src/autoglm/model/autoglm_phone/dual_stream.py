@@ -41,7 +41,7 @@ def side_by_side(image: Callable[[], A], text: Callable[[], B], device: torch.de
 
 
 def _on_two_streams(image: Callable[[], A], text: Callable[[], B], device: torch.device) -> tuple[A, B]:
-    main, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    main, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     side.wait_stream(main)
     with torch.cuda.stream(side):
         first = image()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,8 @@ class VisualPlan:
         seen = sorted((s for s in visual if s.features and s.row_start < s.row_end), key=lambda s: s.row_start)
         if not seen:
             return None
+        if any(a.row_end > b.row_start for a, b in pairwise(seen)):
+            raise ValueError("visual spans of one step overlap")
         count = sum(span.row_end - span.row_start for span in seen)
         rows = None
         if count != hidden.shape[0]:
@@ -103,7 +106,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, log_mask: Tensor) -> Tensor:
 
 
 class GatedCrossAttention(nn.Module):
-    """Weights: ``norm``, ``q_proj``, ``k_proj``, ``v_proj``, ``q_norm``, ``k_norm``, ``o_proj`` (no bias), scalar ``gate``."""
+    """Weights: ``norm``, ``q_proj``, ``k_proj``, ``v_proj``,
+    ``q_norm``, ``k_norm``, ``o_proj``, ``gate``; no bias."""
 
     def __init__(self, config: FusionConfig, hidden_size: int, eps: float) -> None:
         super().__init__()

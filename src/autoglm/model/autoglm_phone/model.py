@@ -27,8 +27,8 @@ from autoglm.model.autoglm_phone.config import AutoGLMPhoneConfig
 from autoglm.model.autoglm_phone.dual_stream import side_by_side, used_on_current_stream
 from autoglm.model.autoglm_phone.fusion import GatedCrossAttention, VisualPlan, pack_features
 from autoglm.model.autoglm_phone.time_gate import TimeGate
-from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.autoglm_phone.visibility import TurnSpan, visible_spans
+from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.context import ForwardContext, ImageFeatures, KVSpec
 from autoglm.model.decoder import Decoder, kv_spec, logits_of
 from autoglm.model.vision import Grid
@@ -43,7 +43,7 @@ class TextStream:
 
 
 class AutoGLMPhoneModel(nn.Module):
-    """``autoglm_phone`` with unset weights; load a checkpoint, or see :mod:`autoglm.model.autoglm_phone.initialise`."""
+    """``autoglm_phone`` with unset weights; load a checkpoint, or see :mod:`autoglm.model.initialise`."""
 
     layout: Literal["autoglm_phone"] = "autoglm_phone"
     image_in_sequence = False

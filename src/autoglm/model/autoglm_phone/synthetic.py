@@ -18,8 +18,8 @@ from autoglm.model.autoglm_phone.config import (
     PhoneVisionConfig,
     section_dict,
 )
-from autoglm.model.autoglm_phone.initialise import initialise
 from autoglm.model.autoglm_phone.model import AutoGLMPhoneModel
+from autoglm.model.initialise import initialise
 from autoglm.model.loading import SINGLE, checkpoint_targets
 
 _TURN_STARTS = ("<|system|>", "<|user|>", "<|observation|>")
@@ -75,7 +75,9 @@ def write_phone_weights(
     generation = {"do_sample": False, "eos_token_id": list(stop_token_ids), "pad_token_id": stop_token_ids[0]}
     for name, value in (("config.json", raw), ("generation_config.json", generation)):
         (directory / name).write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    model = open_gates(initialise(AutoGLMPhoneModel(AutoGLMPhoneConfig.from_dict(raw)), seed, std=0.08))
+    model = AutoGLMPhoneModel(AutoGLMPhoneConfig.from_dict(raw))
+    initialise(model, seed, std=0.08)
+    open_gates(model)
     tensors = {}
     for name, target in checkpoint_targets(model).items():
         parameter = model.get_parameter(target.parameter).detach()
@@ -85,8 +87,7 @@ def write_phone_weights(
 
 
 @torch.no_grad()
-def open_gates(model: AutoGLMPhoneModel) -> AutoGLMPhoneModel:
+def open_gates(model: AutoGLMPhoneModel) -> None:
     """Set every gate of the cross-attention modules to an open value, so that images matter."""
     for module in model.cross_attention:
         module.gate.fill_(_GATE)
-    return model
