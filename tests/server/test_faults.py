@@ -34,12 +34,20 @@ def start(tmp_path: Path, checkpoint: Path) -> Iterator[Start]:
         server.close()
 
 
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Iterator[LiveServer]:
+    """A server whose engine may be killed; whole again after each test but the last."""
+    server = LiveServer(tmp_path_factory.mktemp("log") / "mortal.log", engine_command(checkpoint), grace=0.5)
+    yield server
+    server.close()
+
+
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_killed_engine_comes_back(start: Start) -> None:
-    server = start()
+def test_a_killed_engine_comes_back(mortal: LiveServer) -> None:
+    server = mortal
     server.wait_ready()
     stream = server.openai.chat.completions.create(
         model=MODEL, messages=MESSAGES, stream=True, max_tokens=20_000, extra_body={"ignore_eos": True}
@@ -63,11 +71,10 @@ def test_a_killed_engine_comes_back(start: Start) -> None:
     assert server.health()["restarts"] == 1
     assert server.engine_pid() != killed
     server.wait_idle()
-    assert server.stop() == 0
 
 
-def test_a_killed_engine_fails_a_whole_answer_with_503(start: Start) -> None:
-    server = start(grace=0.5)
+def test_a_killed_engine_fails_a_whole_answer_with_503(mortal: LiveServer) -> None:
+    server = mortal
     server.wait_ready()
     with server.raw() as connection:
         connection.sendall(http_request(json.dumps(chat_body(max_tokens=20_000, ignore_eos=True)).encode()))
@@ -103,15 +110,6 @@ def test_a_signal_ends_a_stream_with_an_error(start: Start) -> None:
     wait_until(lambda: gone(engine), what="no engine left")
 
 
-def test_a_killed_server_takes_its_engine_along(start: Start) -> None:
-    server = start()
-    server.wait_ready()
-    engine = server.engine_pid()
-    server.process.kill()
-    server.process.wait()
-    wait_until(lambda: gone(engine), what="no engine left")
-
-
 @pytest.mark.parametrize("command", [None, ["/nonexistent/engine"]], ids=["no checkpoint", "no program"])
 def test_an_engine_that_never_starts(start: Start, tmp_path: Path, command: list[str] | None) -> None:
     server = start(command or engine_command(tmp_path / "nothing"))
@@ -136,7 +134,7 @@ def test_a_signal_while_the_engine_loads(start: Start) -> None:
     wait_until(lambda: gone(engine), what="no engine left")
 
 
-def test_requests_time_out(start: Start) -> None:
+def test_requests_time_out_and_a_killed_server_takes_its_engine_along(start: Start) -> None:
     server = start(request_timeout=0.5)
     server.wait_ready()
     fields = {"max_tokens": 30_000, "ignore_eos": True}
@@ -150,10 +148,13 @@ def test_requests_time_out(start: Start) -> None:
             )
         )
     server.wait_idle()
-    assert server.stop() == 0
+    engine = server.engine_pid()
+    server.process.kill()
+    server.process.wait()
+    wait_until(lambda: gone(engine), what="no engine left")
 
 
 def test_a_taken_port(start: Start) -> None:
-    server = start()
+    server = start(["/nonexistent/engine"])
     with pytest.raises(RuntimeError, match="cannot listen"):
         start(port=int(server.url.rsplit(":", 1)[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.server.harness import MODEL, LiveServer
+from tests.server.harness import LiveServer, chat_body
 
 CHECKS: list[Callable[..., Any]] = [
     not_a_server_error,
@@ -33,11 +34,13 @@ QUICK = settings(
 )
 
 
-def try_all(server: LiveServer, mode: GenerationMode, path: str = "", fixed: dict[str, Any] | None = None) -> int:
-    """Generated requests for every operation under ``path``; the number of requests."""
+def try_all(
+    server: LiveServer, mode: GenerationMode, path: str = "", fixed: dict[str, Any] | None = None
+) -> Counter[int]:
+    """Generated requests for every operation under ``path``, with ``fixed`` fields; how many got which status."""
     schema = schemathesis.openapi.from_dict(server.http.get("/openapi.json").json())
     schema.config.update(base_url=server.url)
-    count = 0
+    statuses: Counter[int] = Counter()
     for found in schema.get_all_operations():
         operation = found.ok()
         if not operation.path.startswith(path):
@@ -46,30 +49,29 @@ def try_all(server: LiveServer, mode: GenerationMode, path: str = "", fixed: dic
         @QUICK
         @given(case=operation.as_strategy(generation_mode=mode))
         def run(case: schemathesis.Case) -> None:
-            nonlocal count
-            count += 1
             if fixed is not None and isinstance(case.body, dict):
                 case.body |= fixed
-            case.call_and_validate(checks=CHECKS)
+            statuses[case.call_and_validate(checks=CHECKS).status_code] += 1
 
         try:
             run()
         except Unsatisfiable:
             assert mode is GenerationMode.NEGATIVE  # nothing to get wrong
-    return count
+    return statuses
 
 
 def test_right_requests(server: LiveServer) -> None:
-    assert try_all(server, GenerationMode.POSITIVE) > 50
+    assert try_all(server, GenerationMode.POSITIVE)[200] >= 5
 
 
 def test_wrong_requests(server: LiveServer) -> None:
-    assert try_all(server, GenerationMode.NEGATIVE) > 10
+    assert try_all(server, GenerationMode.NEGATIVE)[400] > 10
 
 
 def test_right_requests_that_reach_the_engine(server: LiveServer) -> None:
-    short = {"model": MODEL, "max_tokens": 2, "max_completion_tokens": None, "n": 1}
-    assert try_all(server, GenerationMode.POSITIVE, "/v1/chat", short) > 10
+    short = chat_body(max_tokens=2, max_completion_tokens=None, min_tokens=0)
+    # Some fields are right alone and wrong together, or need the vocabulary.
+    assert try_all(server, GenerationMode.POSITIVE, "/v1/chat", short)[200] >= 3
 
 
 def test_every_route_is_described(server: LiveServer) -> None:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
@@ -105,8 +105,10 @@ def _health(app: FastAPI, link: EngineLink, metrics: ServerMetrics) -> None:
             "last_error": link.last_error,
         }
 
-    @app.get("/health")
-    @app.get("/health/ready")
+    away: dict[int | str, dict[str, Any]] = {503: {"description": "No engine takes requests; see Retry-After."}}
+
+    @app.get("/health", responses=away)
+    @app.get("/health/ready", responses=away)
     async def ready() -> JSONResponse:
         up = link.state is LinkState.READY
         headers = {} if up else {"Retry-After": "1"}
@@ -116,7 +118,7 @@ def _health(app: FastAPI, link: EngineLink, metrics: ServerMetrics) -> None:
     async def live() -> dict[str, Any]:
         return {"status": "live"} | state()
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, responses=ERROR_RESPONSES)
     async def prometheus() -> Response:
         up = link.state is LinkState.READY
         metrics.up.set(up)
