@@ -191,6 +191,9 @@ class EngineLink:
                 ours.close()
                 self.last_error = str(error)
                 return False
+            except asyncio.CancelledError:
+                ours.close()
+                raise
         ours.setblocking(False)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         self._writer = writer
