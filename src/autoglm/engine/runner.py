@@ -34,15 +34,11 @@ class ModelRunner:
     def run(self, chunks: Seq[Chunk]) -> Tensor:
         """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``."""
         self._encode(chunks)
-        context, ids, last_rows = self._context(chunks)
+        context, ids = self._context(chunks)
         hidden = self.model.embed_tokens(ids)
         if self.model.image_in_sequence:
             _splice(hidden, chunks)
         hidden = self.model.forward(hidden, context)
-        if not last_rows:
-            return hidden.new_empty(0, 0, dtype=torch.float32)
-        if len(last_rows) < hidden.shape[0]:
-            hidden = hidden[torch.tensor(last_rows, device=hidden.device)]
         return self.model.compute_logits(hidden)
 
     def _encode(self, chunks: Seq[Chunk]) -> None:
@@ -78,7 +74,7 @@ class ModelRunner:
                 raise RuntimeError("visual features vanished within a step")
             sequence.features[index] = features
 
-    def _context(self, chunks: Seq[Chunk]) -> tuple[ForwardContext, Tensor, list[int]]:
+    def _context(self, chunks: Seq[Chunk]) -> tuple[ForwardContext, Tensor]:
         ids: list[int] = []
         positions: list[Tensor] = []
         new_slots: list[Tensor] = []
@@ -102,8 +98,11 @@ class ModelRunner:
             sequences=slices,
             kv=self._kv,
             visual=spans,
+            output_rows=torch.tensor(last_rows, dtype=torch.int64, device=device)
+            if len(last_rows) < len(ids)
+            else None,
         )
-        return context, torch.tensor(ids, device=device), last_rows
+        return context, torch.tensor(ids, device=device)
 
     def _slots(self, sequence: Sequence) -> tuple[Tensor, int | None]:
         """Slots of all a sequence's blocks (kept until it gets another block), and the run's start if they are one."""

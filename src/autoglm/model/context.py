@@ -110,6 +110,8 @@ class ForwardContext:
         new_slots: int64 ``[rows]``, where each row's KV is written.
         sequences: in the order of their rows.
         visual: empty for ``glm4v``.
+        output_rows: int64, the rows whose result is wanted; ``None``: all. The last layer's MLP, most of that layer,
+            is computed for these only.
     """
 
     positions: Tensor
@@ -117,3 +119,4 @@ class ForwardContext:
     sequences: list[SequenceSlice]
     kv: KVStore
     visual: list[VisualSpan] = field(default_factory=list)
+    output_rows: Tensor | None = None

@@ -85,13 +85,15 @@ class Decoder(nn.Module):
         last: int,
         after_attention: AfterAttention | None = None,
     ) -> Tensor:
-        """Layers ``first`` to ``last - 1`` on ``hidden [rows, hidden_size]``."""
+        """Layers ``first`` to ``last - 1`` on ``hidden [rows, hidden_size]``; the last one gives ``output_rows``."""
         for index in range(first, last):
             layer = self.layers[index]
             assert isinstance(layer, DecoderLayer)  # for the type checker: ModuleList forgets
             hidden = layer.attention(hidden, index, self.rope, context, plan)
             if after_attention is not None:
                 hidden = after_attention(index, hidden)
+            if index == len(self.layers) - 1 and context.output_rows is not None:
+                hidden = hidden[context.output_rows]
             hidden = layer.feed_forward(hidden)
         return hidden
 
