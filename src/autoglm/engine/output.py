@@ -44,7 +44,9 @@ class OutputStream:
         if token in self._stop_ids and self._count > self._min_tokens:
             text = self._end(self._tokenizer.token_bytes(token).decode("utf-8", "replace") if self._keep else "")
             return Piece(text, "stop", token)
-        text, matched = self._stops.push(self._detokenizer.push(token))
+        text, matched = self._detokenizer.push(token), None
+        if self._count > self._min_tokens:
+            text, matched = self._stops.push(text)
         if matched is not None:
             return Piece(text + matched if self._keep else text, "stop", matched)
         if self._count >= self._max_tokens:

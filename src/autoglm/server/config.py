@@ -43,6 +43,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if not self.served_names:
             raise InvalidInputError("served_names needs at least one name", field="served_names", limit=1, value=0)
+        if not all(key.strip() for key in self.api_keys):
+            raise InvalidInputError("api_keys must not hold an empty key", field="api_keys")
         for name in ("max_body_bytes", "max_in_flight", "max_image_bytes"):
             self._positive(name, getattr(self, name))
         for name in ("body_timeout", "request_timeout", "write_timeout", "image_timeout"):
