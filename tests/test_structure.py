@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "prompt": LOW | {"messages"},
     "engine": LOW | {"messages", "cache", "model", "prompt"},
     "server": LOW | {"messages"},
-    "library": LOW | {"model"},
+    "library": LOW | {"model", "prompt"},
     "commands": LOW | {"messages", "model", "prompt", "engine", "server"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))

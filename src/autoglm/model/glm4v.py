@@ -6,60 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from autoglm.model.base import DecoderModel
 from autoglm.model.config import Glm4vConfig
-from autoglm.model.context import ForwardContext, ImageFeatures, KVSpec
-from autoglm.model.decoder import Decoder, kv_spec, logits_of
+from autoglm.model.context import ForwardContext, ImageFeatures
 from autoglm.model.rope import rope_positions
 from autoglm.model.vision import Grid, VisionTower
 
 
-class Glm4vModel(nn.Module):
+class Glm4vModel(DecoderModel):
     """``glm4v`` with random weights until a checkpoint is loaded (see :mod:`autoglm.model.loading`)."""
 
     layout: Literal["glm4v"] = "glm4v"
     image_in_sequence = True
 
     def __init__(self, config: Glm4vConfig) -> None:
-        super().__init__()
+        super().__init__(config.text, {"visual": VisionTower(config.vision)})
         self.config = config
-        self.model = nn.ModuleDict({"language_model": Decoder(config.text), "visual": VisionTower(config.vision)})
-        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.decoder.embed_tokens.weight
-
-    @property
-    def decoder(self) -> Decoder:
-        module = self.model["language_model"]
-        assert isinstance(module, Decoder)
-        return module
 
     @property
     def visual(self) -> VisionTower:
         module = self.model["visual"]
         assert isinstance(module, VisionTower)
         return module
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.lm_head.weight.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.lm_head.weight.device
-
-    @property
-    def kv_spec(self) -> KVSpec:
-        return kv_spec(self.config.text, self.dtype)
-
-    @property
-    def context_length(self) -> int:
-        return self.config.text.max_position_embeddings
-
-    @property
-    def vocab_size(self) -> int:
-        return self.config.text.vocab_size
 
     @property
     def stop_token_ids(self) -> tuple[int, ...]:
@@ -73,19 +45,10 @@ class Glm4vModel(nn.Module):
         """No cross-attention here: nothing to see."""
         return []
 
-    def embed_tokens(self, ids: Tensor) -> Tensor:
-        """int64 ``[rows]`` -> ``[rows, hidden]``."""
-        out: Tensor = self.decoder.embed_tokens(ids)
-        return out
-
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
         """All layers on ``[rows, hidden]``; see :meth:`compute_logits`."""
         out: Tensor = self.decoder(hidden, context)
         return out
-
-    def compute_logits(self, hidden: Tensor) -> Tensor:
-        """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``."""
-        return logits_of(self.decoder, self.lm_head.weight, hidden)
 
     def encode_images(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[ImageFeatures]:
         """One batch through the tower; ``pixels[i]``: ``[t*h*w, patch_values]`` in processor order."""

@@ -53,10 +53,28 @@ def synthetic_config(
     context: int = 32768,
 ) -> dict[str, Any]:
     """A ``config.json`` of the published layout."""
-    s = SIZES[size]
+    shape = SIZES[size]
+    text = _text_section(shape, stop_token_ids, vocab_size, context)
+    return {
+        "model_type": "glm4v",
+        "architectures": ["Glm4vForConditionalGeneration"],
+        "dtype": "bfloat16",
+        "text_config": text,
+        "vision_config": _vision_section(shape),
+        "image_token_id": token_ids["<|image|>"],
+        "video_token_id": token_ids["<|video|>"],
+        "image_start_token_id": token_ids["<|begin_of_image|>"],
+        "image_end_token_id": token_ids["<|end_of_image|>"],
+        "video_start_token_id": token_ids["<|begin_of_video|>"],
+        "video_end_token_id": token_ids["<|end_of_video|>"],
+        "tie_word_embeddings": False,
+    }
+
+
+def _text_section(s: Shape, stop_token_ids: Sequence[int], vocab_size: int, context: int) -> dict[str, Any]:
     pairs = s.head_dim // 4
     side = (pairs - pairs // 4) // 2
-    text = {
+    return {
         "model_type": "glm4v_text",
         "vocab_size": vocab_size,
         "hidden_size": s.hidden,
@@ -78,7 +96,10 @@ def synthetic_config(
         "pad_token_id": stop_token_ids[0],
         "eos_token_id": list(stop_token_ids),
     }
-    vision = {
+
+
+def _vision_section(s: Shape) -> dict[str, Any]:
+    return {
         "model_type": "glm4v_vision",
         "hidden_size": s.vision_hidden,
         "depth": s.vision_depth,
@@ -91,20 +112,6 @@ def synthetic_config(
         "temporal_patch_size": 2,
         "rms_norm_eps": 1e-5,
         "hidden_act": "silu",
-    }
-    return {
-        "model_type": "glm4v",
-        "architectures": ["Glm4vForConditionalGeneration"],
-        "dtype": "bfloat16",
-        "text_config": text,
-        "vision_config": vision,
-        "image_token_id": token_ids["<|image|>"],
-        "video_token_id": token_ids["<|video|>"],
-        "image_start_token_id": token_ids["<|begin_of_image|>"],
-        "image_end_token_id": token_ids["<|end_of_image|>"],
-        "video_start_token_id": token_ids["<|begin_of_video|>"],
-        "video_end_token_id": token_ids["<|end_of_video|>"],
-        "tie_word_embeddings": False,
     }
 
 

@@ -29,8 +29,8 @@ from autoglm.model.autoglm_phone.fusion import GatedCrossAttention, VisualPlan, 
 from autoglm.model.autoglm_phone.time_gate import TimeGate
 from autoglm.model.autoglm_phone.visibility import TurnSpan, visible_spans
 from autoglm.model.autoglm_phone.vision import VisionTower
-from autoglm.model.context import ForwardContext, ImageFeatures, KVSpec
-from autoglm.model.decoder import Decoder, kv_spec, logits_of
+from autoglm.model.base import DecoderModel
+from autoglm.model.context import ForwardContext, ImageFeatures
 from autoglm.model.vision import Grid
 
 
@@ -42,34 +42,25 @@ class TextStream:
     plan: AttentionPlan
 
 
-class AutoGLMPhoneModel(nn.Module):
+class AutoGLMPhoneModel(DecoderModel):
     """``autoglm_phone`` with unset weights; load a checkpoint, or see :mod:`autoglm.model.initialise`."""
 
     layout: Literal["autoglm_phone"] = "autoglm_phone"
     image_in_sequence = False
 
     def __init__(self, config: AutoGLMPhoneConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.text_config = config.text.decoder()
-        size, eps = config.text.hidden_size, config.text.rms_norm_eps
-        modules = [GatedCrossAttention(config.fusion, size, eps) for _ in config.fusion.layers]
-        self._module_of = {layer: index for index, layer in enumerate(config.fusion.layers)}
-        self.model = nn.ModuleDict(
+        text, fusion = config.text.decoder(), config.fusion
+        modules = [GatedCrossAttention(fusion, text.hidden_size, text.rms_norm_eps) for _ in fusion.layers]
+        super().__init__(
+            text,
             {
-                "language_model": Decoder(self.text_config),
-                "visual": VisionTower(config.vision, size),
+                "visual": VisionTower(config.vision, text.hidden_size),
                 "cross_attention": nn.ModuleList(modules),
-                "time_gate": TimeGate(size, config.fusion.gate_rank, eps),
-            }
+                "time_gate": TimeGate(text.hidden_size, fusion.gate_rank, text.rms_norm_eps),
+            },
         )
-        self.lm_head = nn.Linear(size, config.text.vocab_size, bias=False)
-
-    @property
-    def decoder(self) -> Decoder:
-        module = self.model["language_model"]
-        assert isinstance(module, Decoder)
-        return module
+        self.config = config
+        self._module_of = {layer: index for index, layer in enumerate(fusion.layers)}
 
     @property
     def visual(self) -> VisionTower:
@@ -90,37 +81,12 @@ class AutoGLMPhoneModel(nn.Module):
         return [module for module in modules if isinstance(module, GatedCrossAttention)]
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self.lm_head.weight.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.lm_head.weight.device
-
-    @property
-    def kv_spec(self) -> KVSpec:
-        return kv_spec(self.text_config, self.dtype)
-
-    @property
-    def context_length(self) -> int:
-        return self.config.text.max_position_embeddings
-
-    @property
-    def vocab_size(self) -> int:
-        return self.config.text.vocab_size
-
-    @property
     def stop_token_ids(self) -> tuple[int, ...]:
         return self.config.stop_token_ids
 
     def visible_spans(self, token_ids: Sequence[int], image_starts: Sequence[int]) -> list[TurnSpan]:
         """The turns that see images; see :func:`autoglm.model.autoglm_phone.visibility.visible_spans`."""
         return visible_spans(token_ids, image_starts, self.config.turn_start_token_ids)
-
-    def embed_tokens(self, ids: Tensor) -> Tensor:
-        """int64 ``[rows]`` -> ``[rows, hidden]``; an image's placeholder is a token like any other."""
-        out: Tensor = self.decoder.embed_tokens(ids)
-        return out
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
         """All layers on ``[rows, hidden]``; rows outside ``context.visual`` never meet an image."""
@@ -146,10 +112,6 @@ class AutoGLMPhoneModel(nn.Module):
 
         first, last = self.config.fusion.layers[0], len(decoder.layers)
         return decoder.run_layers(text.hidden, context, text.plan, first, last, read_image)
-
-    def compute_logits(self, hidden: Tensor) -> Tensor:
-        """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``."""
-        return logits_of(self.decoder, self.lm_head.weight, hidden)
 
     def encode_images(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[ImageFeatures]:
         """Everything that depends on an image alone; see :func:`fusion.pack_features` for its parts.

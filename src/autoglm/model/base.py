@@ -1,0 +1,60 @@
+"""What the two layouts have in common: one decoder, one head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from autoglm.model.config import TextConfig
+from autoglm.model.context import KVSpec
+from autoglm.model.decoder import Decoder, kv_spec, logits_of
+
+
+class DecoderModel(nn.Module):
+    """A GLM decoder with a head, named as in a checkpoint; a layout adds how images come in.
+
+    Args:
+        text: the decoder's configuration.
+        parts: further modules under ``model.``, by name.
+    """
+
+    def __init__(self, text: TextConfig, parts: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.text_config = text
+        self.model = nn.ModuleDict({"language_model": Decoder(text), **parts})
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+
+    @property
+    def decoder(self) -> Decoder:
+        module = self.model["language_model"]
+        assert isinstance(module, Decoder)
+        return module
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.lm_head.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+    @property
+    def kv_spec(self) -> KVSpec:
+        return kv_spec(self.text_config, self.dtype)
+
+    @property
+    def context_length(self) -> int:
+        return self.text_config.max_position_embeddings
+
+    @property
+    def vocab_size(self) -> int:
+        return self.text_config.vocab_size
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """int64 ``[rows]`` -> ``[rows, hidden]``."""
+        out: Tensor = self.decoder.embed_tokens(ids)
+        return out
+
+    def compute_logits(self, hidden: Tensor) -> Tensor:
+        """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``."""
+        return logits_of(self.decoder, self.lm_head.weight, hidden)
