@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,3 +76,19 @@ def test_an_image_is_encoded_once(phone: Path) -> None:
     for messages in ([user(A, "open")], [user("x", A, "close")], [SYSTEM, user(A, "open")]):
         driver.ask(messages)
     assert driver.engine.visual.counters.misses == 1
+
+
+def test_dual_streams_change_nothing_but_the_order(phone: Path) -> None:
+    both, one = (Driver(engine_of(phone, dual_streams=on, max_batch_tokens=40)) for on in (True, False))
+    seen: list[bool] = []
+    encode = both.engine.model.encode_dual
+
+    def spy(*args: Any, parallel: bool) -> Any:
+        seen.append(parallel)
+        return encode(*args, parallel=parallel)
+
+    both.engine.model.encode_dual = spy
+    for messages in DIALOGUE:
+        assert both.ask(messages).tokens == one.ask(messages).tokens
+    # Side by side exactly when there is a screen to encode.
+    assert sum(seen) == both.engine.visual.counters.misses > 0

@@ -35,7 +35,7 @@ class Engine:
         blocks = kv_blocks(config, model)
         self.kv = KVCache(blocks, config.block_size, reuse=config.prefix_caching)
         self.visual: VisualCache[ImageFeatures] = VisualCache(config.visual_cache_bytes)
-        self.runner = ModelRunner(model, blocks, config.block_size, self.visual)
+        self.runner = ModelRunner(model, blocks, config, self.visual)
         self.scheduler = Scheduler(config, self.kv, self.visual, self.runner.copy)
         self.admission = Admission(config, model, prompts, blocks * config.block_size)
         self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from autoglm.cache import PartialCopy, VisualCache
+from autoglm.engine.budget import FeatureKey
+from autoglm.engine.config import EngineConfig
 from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
+from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice, VisualSpan
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
@@ -18,9 +21,10 @@ from autoglm.prompt import ProcessedImage
 class ModelRunner:
     """Holds the model and the KV memory."""
 
-    def __init__(self, model: Model, num_blocks: int, block_size: int, visual: VisualCache[ImageFeatures]) -> None:
+    def __init__(self, model: Model, num_blocks: int, config: EngineConfig, visual: VisualCache[ImageFeatures]) -> None:
         self.model = model
-        self.block_size = block_size
+        self.block_size = block_size = config.block_size
+        self._dual_streams = config.dual_streams
         self._visual = visual
         self._kv = KVStore(model.kv_spec, num_blocks * block_size, model.device)
         self._offsets = torch.arange(block_size)
@@ -33,18 +37,29 @@ class ModelRunner:
     @torch.inference_mode()
     def run(self, chunks: Seq[Chunk]) -> Tensor:
         """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``."""
-        self._encode(chunks)
         context, ids = self._context(chunks)
         hidden = self.model.embed_tokens(ids)
-        if self.model.image_in_sequence:
+        users, fresh = self._missing(chunks)
+        pixels = [torch.from_numpy(image.pixels) for image in fresh.values()]
+        grids = [image.grid for image in fresh.values()]
+        if isinstance(self.model, AutoGLMPhoneModel):
+            # The layers before the first cross-attention need no image: both streams run at once, and meet in join.
+            dual = self._dual_streams and bool(fresh)
+            features, stream = self.model.encode_dual(pixels, grids, hidden, context, parallel=dual)
+            self._settle(users, dict(zip(fresh, features, strict=True)))
+            context.visual = _spans(chunks)
+            hidden = self.model.join(stream, context)
+        else:
+            features = self.model.encode_images(pixels, grids) if fresh else []
+            self._settle(users, dict(zip(fresh, features, strict=True)))
             _splice(hidden, chunks)
-        hidden = self.model.forward(hidden, context)
+            hidden = self.model.forward(hidden, context)
         return self.model.compute_logits(hidden)
 
-    def _encode(self, chunks: Seq[Chunk]) -> None:
-        """One batch through the tower for all images of the step that no cache has."""
+    def _missing(self, chunks: Seq[Chunk]) -> tuple[list[tuple[Sequence, int]], dict[FeatureKey, ProcessedImage]]:
+        """Who lacks which image in this step, and the images that no cache has, each once."""
         users: list[tuple[Sequence, int]] = []
-        fresh: dict[tuple[str, bytes], ProcessedImage] = {}
+        fresh: dict[FeatureKey, ProcessedImage] = {}
         for chunk in chunks:
             sequence = chunk.sequence
             for index in sequence.needed_images(chunk.start, chunk.end):
@@ -55,21 +70,18 @@ class ModelRunner:
                 users.append((sequence, index))
                 if key not in self._visual:
                     fresh.setdefault(key, image)
-        encoded: dict[tuple[str, bytes], ImageFeatures] = {}
-        if fresh:
-            pixels = [torch.from_numpy(image.pixels) for image in fresh.values()]
-            grids = [image.grid for image in fresh.values()]
-            encoded = dict(zip(fresh, self.model.encode_images(pixels, grids), strict=True))
+        return users, fresh
+
+    def _settle(self, users: list[tuple[Sequence, int]], encoded: dict[FeatureKey, ImageFeatures]) -> None:
+        """Remember what was encoded, and pin for each user what it needs."""
         for sequence, index in users:
             key = (sequence.salt, sequence.images[index].image.digest)
             features = encoded.get(key)
-            if features is None:
+            if features is None or key in self._visual:
                 features = self._visual.pin(key)
-            elif key not in self._visual:
+            else:
                 self._visual.counters.misses += 1
                 features = self._visual.put_pinned(key, features)
-            else:
-                features = self._visual.pin(key)
             if features is None:
                 raise RuntimeError("visual features vanished within a step")
             sequence.features[index] = features
@@ -79,7 +91,6 @@ class ModelRunner:
         positions: list[Tensor] = []
         new_slots: list[Tensor] = []
         slices: list[SequenceSlice] = []
-        spans: list[VisualSpan] = []
         last_rows: list[int] = []
         for chunk in chunks:
             sequence, row = chunk.sequence, len(ids)
@@ -88,7 +99,6 @@ class ModelRunner:
             positions.append(_positions(sequence, chunk.start, chunk.end))
             new_slots.append(slots[chunk.start : chunk.end])
             slices.append(SequenceSlice(row, chunk.count, chunk.end, slots[: chunk.end], run_start))
-            spans += _spans(chunk, row)
             if chunk.samples:
                 last_rows.append(len(ids) - 1)
         device = self.model.device
@@ -97,7 +107,6 @@ class ModelRunner:
             new_slots=torch.cat(new_slots) if len(new_slots) > 1 else new_slots[0],
             sequences=slices,
             kv=self._kv,
-            visual=spans,
             output_rows=torch.tensor(last_rows, dtype=torch.int64, device=device)
             if len(last_rows) < len(ids)
             else None,
@@ -141,11 +150,15 @@ def _splice(hidden: Tensor, chunks: Seq[Chunk]) -> None:
         row += chunk.count
 
 
-def _spans(chunk: Chunk, row: int) -> list[VisualSpan]:
+def _spans(chunks: Seq[Chunk]) -> list[VisualSpan]:
+    """Which rows of the step see which images."""
     spans: list[VisualSpan] = []
-    for sight in chunk.sequence.sights:
-        first, last = sight.overlap(chunk.start, chunk.end)
-        if first < last:
-            features = tuple(chunk.sequence.features[i] for i in sight.images)
-            spans.append(VisualSpan(row + first - chunk.start, row + last - chunk.start, features))
+    row = 0
+    for chunk in chunks:
+        for sight in chunk.sequence.sights:
+            first, last = sight.overlap(chunk.start, chunk.end)
+            if first < last:
+                features = tuple(chunk.sequence.features[i] for i in sight.images)
+                spans.append(VisualSpan(row + first - chunk.start, row + last - chunk.start, features))
+        row += chunk.count
     return spans
