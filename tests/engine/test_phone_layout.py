@@ -11,8 +11,8 @@ import torch
 from autoglm.library import AutoGLMPhone, EncodedImage
 from autoglm.messages import ChatMessage, SamplingParams
 from autoglm.synthetic import make_phone_checkpoint
-from tests.engine.harness import COLD, Driver, engine_of, screen, user
-from tests.engine.test_never_another_image import PAIRS
+from tests.engine.harness import Driver, engine_of, screen, user
+from tests.engine.test_never_another_image import PAIRS, check_warm_equals_cold
 
 SYSTEM = ChatMessage("system", "You operate a phone. " * 6)
 A, B = screen(1), screen(2)
@@ -55,10 +55,7 @@ def test_engine_gives_the_librarys_tokens(phone: Path, budget: int) -> None:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_warm_equals_cold(phone: Path, name: str) -> None:
-    first, second = PAIRS[name]
-    warm, cold = Driver(engine_of(phone)), Driver(engine_of(phone, **COLD))
-    for messages in (first, second, first, second):
-        assert warm.ask(messages).tokens == cold.ask(messages).tokens
+    check_warm_equals_cold(phone, name)
 
 
 def test_text_is_reused_whatever_the_screen_shows(phone: Path) -> None:

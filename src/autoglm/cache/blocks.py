@@ -31,15 +31,6 @@ class BlockPool:
         """Blocks that :meth:`take` can hand out."""
         return self._num_free + len(self._idle)
 
-    @property
-    def idle(self) -> int:
-        """Blocks kept only for their content."""
-        return len(self._idle)
-
-    def refs(self, block: int) -> int:
-        """Reference count."""
-        return self._refs[block]
-
     def take(self, count: int, after: int | None = None) -> list[int] | None:
         """Hold ``count`` blocks, or ``None`` (and nothing changed) if there are not as many.
 

@@ -12,9 +12,3 @@ class Counters:
     hits: int = 0
     misses: int = 0
     evictions: int = 0
-
-    @property
-    def hit_rate(self) -> float:
-        """Hits over look-ups; 0 before the first."""
-        total = self.hits + self.misses
-        return self.hits / total if total else 0.0

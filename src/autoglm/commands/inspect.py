@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from autoglm.errors import InvalidInputError
-from autoglm.model.loading import read_json
-from autoglm.model.registry import Model, build_model
+from autoglm.model.loading import empty_model
+from autoglm.model.registry import Model
 from autoglm.model.resolve import resolve_checkpoint
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -30,9 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Print the tables."""
     path = resolve_checkpoint(options.model)
-    generation = path / "generation_config.json"
-    with torch.device("meta"):
-        model = build_model(read_json(path / "config.json"), read_json(generation) if generation.exists() else None)
+    model = empty_model(path)
     context = options.context or model.context_length
     for name, value, high in (("context", context, model.context_length), ("batch", options.batch, 2**20)):
         if not 1 <= value <= high:

@@ -38,7 +38,6 @@ class KVStore:
     def __init__(self, spec: KVSpec, num_slots: int, device: torch.device) -> None:
         shape = (spec.num_layers, spec.num_kv_heads, num_slots, spec.head_dim)
         self.spec = spec
-        self.num_slots = num_slots
         self.keys = torch.empty(shape, dtype=spec.dtype, device=device)
         self.values = torch.empty(shape, dtype=spec.dtype, device=device)
         self._layers = list(zip(self.keys.unbind(0), self.values.unbind(0), strict=True))

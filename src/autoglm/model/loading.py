@@ -50,12 +50,17 @@ def load_checkpoint(
     Raises:
         CheckpointNotFoundError, CorruptCheckpointError, UnsupportedCheckpointError: naming file and tensor.
     """
+    model = empty_model(path)
+    fill(model, path, dtype, torch.device(device), progress)
+    return model.eval()
+
+
+def empty_model(path: Path) -> Model:
+    """The model of a checkpoint folder on the meta device: shapes and configuration, no weights. Raises as loading."""
     config = read_json(path / "config.json")
     generation = path / "generation_config.json"
     with torch.device("meta"):
-        model = build_model(config, read_json(generation) if generation.exists() else None)
-    fill(model, path, dtype, torch.device(device), progress)
-    return model.eval()
+        return build_model(config, read_json(generation) if generation.exists() else None)
 
 
 def fill(

@@ -124,17 +124,19 @@ def write_weights(
     max_shard_bytes: int | None = None,
 ) -> None:
     """Write config, generation config and (sharded) weights; the bytes depend on the arguments alone."""
-    directory.mkdir(parents=True, exist_ok=True)
-    text = config.get("text_config", config)
-    _write_json(directory / "config.json", dict(config))
-    _write_json(
-        directory / "generation_config.json",
-        {"do_sample": False, "eos_token_id": text["eos_token_id"], "pad_token_id": text["pad_token_id"]},
-    )
+    write_configs(directory, config, config["text_config"]["eos_token_id"])
     with torch.device("meta"):
         model = Glm4vModel(Glm4vConfig.from_dict(config))
     tensors = random_tensors(model, seed, dtype)
     _save(tensors, directory, max_shard_bytes)
+
+
+def write_configs(directory: Path, config: Mapping[str, Any], stop_token_ids: Sequence[int]) -> None:
+    """Make the folder, ``config.json`` and a greedy ``generation_config.json`` that pads with the first stop id."""
+    directory.mkdir(parents=True, exist_ok=True)
+    generation = {"do_sample": False, "eos_token_id": list(stop_token_ids), "pad_token_id": stop_token_ids[0]}
+    _write_json(directory / "config.json", config)
+    _write_json(directory / "generation_config.json", generation)
 
 
 def random_tensors(model: Glm4vModel, seed: int, dtype: torch.dtype, std: float = 0.02) -> dict[str, Tensor]:

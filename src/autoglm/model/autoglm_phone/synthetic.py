@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from autoglm.model.autoglm_phone.config import (
 from autoglm.model.autoglm_phone.model import AutoGLMPhoneModel
 from autoglm.model.initialise import initialise
 from autoglm.model.loading import SINGLE, checkpoint_targets
+from autoglm.model.synthetic import write_configs
 
 _TURN_STARTS = ("<|system|>", "<|user|>", "<|observation|>")
 _GATE = 1.0  # an open gate: the image must change the answer
@@ -72,11 +72,8 @@ def write_phone_weights(
     Args:
         token_ids: of ``<|image|>``, ``<|system|>``, ``<|user|>`` and ``<|observation|>`` at least.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     raw = tiny_phone_config(token_ids, stop_token_ids, vocab_size=vocab_size, context=context)
-    generation = {"do_sample": False, "eos_token_id": list(stop_token_ids), "pad_token_id": stop_token_ids[0]}
-    for name, value in (("config.json", raw), ("generation_config.json", generation)):
-        (directory / name).write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_configs(directory, raw, stop_token_ids)
     model = AutoGLMPhoneModel(AutoGLMPhoneConfig.from_dict(raw))
     initialise(model, seed, std=0.08)
     open_gates(model)
