@@ -12,13 +12,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "autoglm"
 LOW = {"errors", "env"}
 MAY_IMPORT = {
     "messages": LOW,
+    "agent": LOW,
     "cache": LOW,
     "model": LOW,
     "prompt": LOW | {"messages"},
     "engine": LOW | {"messages", "cache", "model", "prompt"},
-    "server": LOW | {"messages"},
+    "server": LOW | {"messages", "agent"},
     "library": LOW | {"model", "prompt"},
-    "commands": LOW | {"messages", "model", "prompt", "engine", "server"},
+    "commands": LOW | {"messages", "model", "prompt", "engine", "server", "agent"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -1,0 +1,1 @@
+"""What an agent can operate: one small interface, several devices."""

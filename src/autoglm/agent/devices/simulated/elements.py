@@ -1,0 +1,32 @@
+"""What a simulated screen consists of: elements with places, words and states; drawn by the renderer, hit by taps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Box = tuple[int, int, int, int]
+"""``(left, top, right, bottom)`` in pixels of the phone's screen, right and bottom exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One thing on the screen.
+
+    Attributes:
+        kind: of a closed set (``KINDS``): how it is drawn and what it does.
+        box: where a tap hits it.
+        text: the label as drawn, in the phone's language; "" for none.
+        text_box: where the label stands; equals ``box`` where there is no label.
+        concept: what the label means, whatever the language (``app.settings``, ``toggle.wlan``, ``contact.alice``,
+            ``ui.send``, ``time.0730``); "" for free text. Equal concept and language mean equal text.
+        state: "", "on", "off", "focused", "filled", "selected".
+        target: a tap on it does something.
+    """
+
+    kind: str
+    box: Box
+    text: str = ""
+    text_box: Box | None = None
+    concept: str = ""
+    state: str = ""
+    target: bool = True
