@@ -15,7 +15,7 @@ from .goals.two import FIRST, SECOND
 from .grid import target_cell
 from .relevance import relevant
 from .splits import SPLITS, Split
-from .starts import new_phone, new_task, prepare, random_move
+from .starts import new_phone, new_task, prepare, random_move, visit
 from .talk import Talk
 from .view import View
 
@@ -23,6 +23,12 @@ RELEVANT = 0.75
 DEVIATION = 0.12
 FRESH = 0.3
 """How often an instruction is given on a screen without anything having been done for it."""
+
+
+VISIT = 0.1
+"""How often the screen is one that episodes rarely show."""
+TAKEN: dict[type, float] = {Launch: 0.3, Home: 0.4, Back: 0.6, Finish: 0.75}
+"""How often a sample with this action is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,23 @@ def scene(rng: random.Random, split: str | Split, k: int) -> Scene:
     task = new_task(rng, phone, split, template)
     last, arrival = roll(rng, task, phone)
     samples = [label_step(task, phone, last)]
+    if rng.random() < VISIT:
+        arrival = Arrival(*visit(rng, phone))
+        samples.clear()
     while len(samples) < k:
-        other = _other_task(rng, phone, split)
-        samples.append(label_step(other, phone, think_before(rng, other, arrival)))
+        samples.append(_other_sample(rng, phone, split, arrival))
     rng.shuffle(samples)
     return Scene(phone, tuple(samples))
+
+
+def _other_sample(rng: random.Random, phone: SimulatedPhone, split: Split, arrival: Arrival | None) -> Sample:
+    """A sample of another task; of actions that are easy and frequent, only some are taken."""
+    for _ in range(4):
+        other = _other_task(rng, phone, split)
+        sample = label_step(other, phone, think_before(rng, other, arrival))
+        if rng.random() < TAKEN.get(type(sample.action), 1.0):
+            break
+    return sample
 
 
 def label_step(task: Task, phone: SimulatedPhone, last_think: str) -> Sample:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
-from autoglm.agent.actions import Action, Back, LongPress, Swipe, Tap, Type, Wait
+from autoglm.agent.actions import Action, Back, Launch, LongPress, Swipe, Tap, Type, Wait
 from autoglm.agent.devices.simulated import Element, PhoneSpec, SimulatedPhone
+from autoglm.agent.devices.simulated.catalog import LOGIN_APPS, TIMES, label, time_text
 from autoglm.agent.devices.simulated.state import Page
 
 from .base import Task
@@ -105,6 +106,51 @@ def new_start(
     prepare(rng, phone, template)
     phone.state.history = ()
     return new_task(rng, phone, split, template, cross=cross), phone
+
+
+def visit(rng: random.Random, phone: SimulatedPhone) -> tuple[Action, Element | None]:
+    """Go to a page that random moves rarely find; the last move that led there and the element it hit."""
+    state = phone.state
+    state.dialog = ""
+    kind = rng.choice(("order", "order", "paid", "login", "login", "loading", "loading", "delete", "new_alarm"))
+    if kind in ("order", "paid"):
+        product = rng.choice(phone.world.products)
+        state.stack = (Page("home"), Page("shop", "shop"), Page("product", "shop", product))
+        if kind == "paid":
+            state.push(Page("order", "shop", product))
+        return press(phone, "ui.buy" if kind == "order" else "ui.pay")
+    if kind == "delete" and state.alarms:
+        state.stack = (Page("home"), Page("alarms", "clock"))
+        return press(phone, f"time.{rng.choice(sorted(state.alarms))}", hold=True)
+    if kind == "new_alarm":
+        text = time_text(rng.choice(TIMES)) if rng.random() < 0.6 else ""
+        state.stack = (Page("home"), Page("alarms", "clock"), Page("new_alarm", "clock", text=text, focused=True))
+        return (Type(text), None) if text else press(phone, "ui.hint_time")
+    return _launch_special(rng, phone, login=kind == "login")
+
+
+def _launch_special(rng: random.Random, phone: SimulatedPhone, *, login: bool) -> tuple[Action, Element | None]:
+    state = phone.state
+    apps = sorted(phone.world.installed.intersection(LOGIN_APPS)) if login else []
+    app = rng.choice(apps or sorted(phone.world.installed))
+    if apps:
+        state.logged_out[app] = rng.choice(("login", "captcha"))
+        state.slow -= {app}
+        state.pending.pop(app, None)
+    else:
+        state.slow |= {app}
+    action = Launch(label(f"app.{app}", phone.spec.language))
+    phone.perform(action)
+    return action, None
+
+
+def press(phone: SimulatedPhone, concept: str, *, hold: bool = False) -> tuple[Action, Element | None]:
+    """Tap (or hold) the element with this concept."""
+    element = next(e for e in phone.elements() if e.concept == concept and e.target)
+    point = grid_point(phone.size, element)
+    action: Action = LongPress(point) if hold else Tap(point)
+    phone.perform(action)
+    return action, element
 
 
 def _show_dialog(rng: random.Random, phone: SimulatedPhone, kind: str) -> None:

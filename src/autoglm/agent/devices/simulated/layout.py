@@ -16,6 +16,8 @@ BAR_TOP, BAR_BOTTOM = 30, 84
 LIST_TOP = 90
 KEYBOARD = 264
 MIN_SIZE = 16
+HIDDEN, DIALOG = -1, 1
+"""Layers beside the page's own 0: partly covered and so not readable, and on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Placed:
         art: what picture belongs to it (an icon's app, a dialog's kind, a row's key); "" for none.
         lines: the label as drawn, one entry a line.
         tap, hold: what a tap and a long press change; None for nothing.
-        layer: 0 page, 1 dialog.
+        layer: 0 page, ``DIALOG`` over it, ``HIDDEN`` drawn but partly covered: not among the elements.
     """
 
     element: Element

@@ -25,7 +25,7 @@ from autoglm.errors import InvalidInputError
 
 from .catalog import app_named, label
 from .elements import Element
-from .layout import Effect, Placed
+from .layout import HIDDEN, Effect, Placed
 from .render import render_screen
 from .screens import go_back, placed
 from .spec import PhoneSpec
@@ -70,7 +70,7 @@ class SimulatedPhone:
 
     def elements(self) -> tuple[Element, ...]:
         """What is on the screen now, in drawing order."""
-        return tuple(item.element for item in self.placed())
+        return tuple(item.element for item in self.placed() if item.layer != HIDDEN)
 
     def render(self) -> Image.Image:
         """The screen as an RGB picture of the phone's size."""

@@ -12,7 +12,7 @@ from .catalog import LANGUAGES
 SCREENS = ((360, 800), (384, 832), (412, 915), (320, 704), (360, 780))
 """Sizes in pixels: all between 19.5:9 and 20:9."""
 THEMES = ("light", "dark")
-FONT_SCALES = (0.9, 1.15)
+FONT_SCALES = (0.95, 1.15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class PhoneSpec:
         language: "zh" or "en": of everything drawn.
         theme: "light" or "dark".
         width, height: of the screen in pixels, one of ``SCREENS``.
-        font_scale: of all labels, 0.9..1.15.
+        font_scale: of all labels, 0.95..1.15.
 
     Raises:
         InvalidInputError: a value outside its set.

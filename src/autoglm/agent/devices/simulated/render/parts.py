@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ..elements import Box
 from ..layout import Placed
@@ -14,7 +14,7 @@ from ..world import Look
 from .glyphs import PRODUCT_GLYPHS
 from .painter import Painter
 from .palette import ORANGE, RED, WHITE, Colour, hsv
-from .shapes import rounded
+from .shapes import glyph, rounded
 
 Part = Callable[[Painter, Placed, Look], None]
 
@@ -55,16 +55,15 @@ def avatar(paint: Painter, name: str, x: float, y: float, radius: float) -> None
     paint.disc(x, y, radius, hsv(hue, 0.45, 0.55 if dark else 0.86))
     side = paint.px(radius * 2)
     box = (round(x) - side // 2, round(y) - side // 2)
+    paint.image.paste(WHITE, box, _portrait(side))
+
+
+@lru_cache(maxsize=64)
+def _portrait(side: int) -> Image.Image:
+    """Mask of a head and shoulders inside a disc."""
+    small = round(side * 0.82)
     ink = Image.new("L", (side, side))
-    from .shapes import glyph  # noqa: PLC0415
-
-    ink.paste(glyph("person", side), (0, 0))
-    paint.image.paste(WHITE, box, _inside(ink, side))
-
-
-def _inside(ink: Image.Image, side: int) -> Image.Image:
-    from PIL import ImageChops
-
+    ink.paste(glyph("person", small), ((side - small) // 2, side - small))
     return ImageChops.multiply(ink, rounded(side, side, side // 2))
 
 
@@ -239,9 +238,8 @@ def dots(paint: Painter, item: Placed, look: Look) -> None:
     for index in range(pages):
         here = index + 1 == page
         spot = x + paint.px((index - (pages - 1) / 2) * 18)
-        paint.disc(spot, y, 5 if here else 4, WHITE if here else (150, 152, 158))
-        if not here:
-            paint.disc(spot, y, 2.5, (110, 112, 118))
+        paint.disc(spot, y, 6, (120, 122, 128))
+        paint.disc(spot, y, 4.5, WHITE if here else (70, 72, 78))
 
 
 def scrollbar(paint: Painter, item: Placed, look: Look) -> None:

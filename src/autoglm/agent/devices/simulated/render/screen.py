@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..layout import Placed
+from ..layout import DIALOG, Placed
 from ..state import PhoneState
 from ..world import World
 from . import cards, parts
@@ -56,7 +56,7 @@ def render_screen(world: World, state: PhoneState, placed: Sequence[Placed]) -> 
     paint = Painter(image, spec, palette)
     _status(paint, world.clock_text, ink)
     for item in placed:
-        if item.layer == 0:
+        if item.layer != DIALOG:
             DRAWN[item.element.kind](paint, item, look)
             if item.element.kind == "icon":
                 paint.label(item, ink, shadow=(20, 22, 28) if ink[0] > 128 else None)
@@ -90,7 +90,7 @@ def _gesture(paint: Painter, size: tuple[int, int], ink: Colour) -> None:
 
 def _dialog(paint: Painter, placed: Sequence[Placed], look: parts.Look) -> None:
     for item in placed:
-        if item.layer == 1:
+        if item.layer == DIALOG:
             if item.element.kind == "dialog":
                 paint.fill(item.element.box, paint.palette.card, 24)
                 paint.label(item, paint.palette.text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from .palette import WHITE, Colour, hsv
 
@@ -32,5 +32,6 @@ def wallpaper(seed: int, dark: bool, size: tuple[int, int]) -> tuple[Image.Image
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tone)
         else:
             draw.polygon(((-5, y), (50, y - radius), (50, y + radius), (-5, y + 2 * radius)), fill=tone)
+    small = small.filter(ImageFilter.GaussianBlur(1.3))
     picture = small.resize(size, Image.Resampling.BICUBIC)
     return picture, (26, 28, 34) if bright else WHITE

@@ -31,15 +31,15 @@ def chat(layout: Layout, state: PhoneState) -> None:
     lower = layout.height - (KEYBOARD if page.focused else BOTTOM)
     field(layout, "text_field", (8, lower - 54, 258, lower - 6), page, "ui.hint_text")
     box = (264, lower - 54, 354, lower - 6)
-    layout.add("button", box, concept="ui.send", size=21, align="center", tap=_send(page.arg))
+    layout.add("button", box, concept="ui.send", size=22, align="center", tap=_send(page.arg))
     _bubbles(layout, state.chats[page.arg], lower - 66)
     keyboard(layout, page)
 
 
 def _bubbles(layout: Layout, talk: tuple[tuple[bool, str], ...], bottom: float) -> None:
     for mine, text in reversed(talk[-6:]):
-        width = min(BUBBLE_WIDTH, layout.width_of(text, 20) + 4)
-        lines = 1 if layout.width_of(text, 20) <= BUBBLE_WIDTH else BUBBLE_LINES
+        width = min(BUBBLE_WIDTH, layout.width_of(text, 21) + 4)
+        lines = 1 if layout.width_of(text, 21) <= BUBBLE_WIDTH else BUBBLE_LINES
         height = 18 + 26 * lines
         top = bottom - height
         if top < 96:
@@ -49,7 +49,7 @@ def _bubbles(layout: Layout, talk: tuple[tuple[bool, str], ...], bottom: float) 
             "bubble",
             (left, top, left + width + 28, bottom),
             text=text,
-            size=20,
+            size=21,
             area=(left + 14, top, left + 16 + width, bottom),
             lines=lines,
             state="mine" if mine else "theirs",

@@ -48,7 +48,7 @@ def field(layout: Layout, kind: str, box: tuple[float, float, float, float], pag
     """The page's text field: what was typed, or a hint."""
     pad = (44 if kind == "search_box" else 16, 12)
     shown = {"text": page.text} if page.text else {"concept": hint}
-    layout.add(kind, box, size=20, pad=pad, state=field_state(page), tap=focus, **shown)  # type: ignore[arg-type]
+    layout.add(kind, box, size=21, pad=pad, state=field_state(page), tap=focus, **shown)  # type: ignore[arg-type]
 
 
 def scrolling_list(

@@ -36,7 +36,7 @@ def _icon(layout: Layout, app: str, left: float, top: float) -> None:
         "icon",
         (left + 2, top, left + CELL - 2, top + 96),
         concept=f"app.{app}",
-        size=20,
+        size=21,
         align="center",
         area=(left + 2, top + 64, left + CELL - 2, top + 94),
         art=app,

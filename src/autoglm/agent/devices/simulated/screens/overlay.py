@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..elements import Box
-from ..layout import Effect, Layout, Placed
+from ..layout import HIDDEN, Effect, Layout, Placed
 from ..state import PhoneState
 
 DIALOGS = {
@@ -22,7 +22,8 @@ def dialog(layout: Layout, state: PhoneState) -> None:
     kind, _, detail = state.dialog.partition(".")
     top = float(layout.world.look.dialog_top)
     frame = (24.0, top, 336.0, top + 176)
-    layout.items = [_behind(item) for item in layout.items if not _overlap(item.element.box, layout.box(*frame))]
+    cover = layout.box(*frame)
+    layout.items = [_behind(item, hidden=_overlap(item.element.box, cover)) for item in layout.items]
     layout.add("dialog", frame, concept=TITLES[kind], size=22, area=(44, top + 12, 316, top + 56), layer=1)
     if detail:
         area = (44, top + 58, 316, top + 98)
@@ -32,11 +33,12 @@ def dialog(layout: Layout, state: PhoneState) -> None:
         spots.reverse()
     for spot, word in zip(spots, DIALOGS[kind], strict=True):
         tap = _answers(word, detail)
-        layout.add("button", spot, concept=f"ui.{word}", size=21, align="center", art="dialog", tap=tap, layer=1)
+        layout.add("button", spot, concept=f"ui.{word}", size=22, align="center", art="dialog", tap=tap, layer=1)
 
 
-def _behind(item: Placed) -> Placed:
-    return replace(item, element=replace(item.element, target=False), tap=None, hold=None)
+def _behind(item: Placed, *, hidden: bool) -> Placed:
+    element = replace(item.element, target=False)
+    return replace(item, element=element, tap=None, hold=None, layer=HIDDEN if hidden else 0)
 
 
 def _overlap(a: Box, b: Box) -> bool:

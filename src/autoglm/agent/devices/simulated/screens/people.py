@@ -24,8 +24,8 @@ def contact(layout: Layout, state: PhoneState) -> None:
     person = state.page.arg
     top_bar(layout, f"contact.{person}")
     layout.add("card", (110, 104, 250, 240), art=f"person.{person}")
-    layout.add("button", (24, 270, 174, 322), concept="ui.call", size=21, align="center", tap=_call(person))
-    layout.add("button", (186, 270, 336, 322), concept="ui.message", size=21, align="center", tap=_write(person))
+    layout.add("button", (24, 270, 174, 322), concept="ui.call", size=22, align="center", tap=_call(person))
+    layout.add("button", (186, 270, 336, 322), concept="ui.message", size=22, align="center", tap=_write(person))
     starred = "on" if person in state.starred else "off"
     top, height = 350, layout.world.look.row
     box = (0, top, 360, top + height)

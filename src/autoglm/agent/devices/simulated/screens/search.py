@@ -15,7 +15,7 @@ BUTTON = (268, BAR_TOP + 4, 354, BAR_BOTTOM)
 def search_bar(layout: Layout, page: Page) -> None:
     """The box and its button at the upper edge."""
     field(layout, "search_box", BOX, page, "ui.hint_search")
-    layout.add("button", BUTTON, concept="ui.search", size=21, align="center", tap=run_search)
+    layout.add("button", BUTTON, concept="ui.search", size=22, align="center", tap=run_search)
 
 
 def run_search(state: PhoneState) -> None:

@@ -52,7 +52,7 @@ def product(layout: Layout, state: PhoneState) -> None:
         tap=None if inside else _into_cart(key),
     )
     order_page = Page("order", "shop", key)
-    layout.add("button", (184, low, 346, low + 54), concept="ui.buy", size=21, align="center", tap=goes(order_page))
+    layout.add("button", (184, low, 346, low + 54), concept="ui.buy", size=22, align="center", tap=goes(order_page))
 
 
 def order(layout: Layout, state: PhoneState) -> None:
