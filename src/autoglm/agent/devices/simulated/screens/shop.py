@@ -15,7 +15,12 @@ def shop(layout: Layout, state: PhoneState) -> None:
     page = state.page
     search_bar(layout, page)
     scrolling_list(
-        layout, page, layout.world.products, _product_row(layout), height=layout.world.look.product_row, top=LIST_TOP + 2
+        layout,
+        page,
+        layout.world.products,
+        _product_row(layout),
+        height=layout.world.look.product_row,
+        top=LIST_TOP + 2,
     )
     keyboard(layout, page)
 
@@ -73,7 +78,7 @@ def paid(layout: Layout, state: PhoneState) -> None:
     layout.add("note", (20, 240, 340, 300), concept=f"product.{key}", size=23, align="center")
 
 
-def _product_row(layout: Layout) -> "_Row":
+def _product_row(layout: Layout) -> _Row:
     return _Row(layout)
 
 
