@@ -44,7 +44,7 @@ def relevant(rng: random.Random, phone: SimulatedPhone, split: Split) -> Templat
     return rng.choice(found) if found else split.draw(rng)
 
 
-def _prefixes(rng: random.Random, phone: SimulatedPhone) -> tuple[str, ...]:
+def _prefixes(_rng: random.Random, phone: SimulatedPhone) -> tuple[str, ...]:
     page = phone.state.page
     if page.kind == "section":
         return _in_section(page.arg)
