@@ -157,27 +157,32 @@ def _looked_for(goal: Goal) -> tuple[str, str]:
 
 
 def _moved(arrival: Arrival, talk: Talk, row: str, icon: str) -> str:
+    line = ""
     match arrival.action:
         case Launch(name):
             app = app_named(name)
-            return talk.about("open", f"app.{app}") if app else ""
+            line = talk.about("open", f"app.{app}") if app else ""
         case Tap() | LongPress():
-            return _tapped(arrival, talk)
+            line = _tapped(arrival, talk)
         case Swipe(start, end):
-            if abs(start[0] - end[0]) > abs(start[1] - end[1]):
-                return talk.about("right", icon) if icon and end[0] < start[0] else ""
-            if not row:
-                return talk.line("swipe")
-            return talk.about("down" if end[1] < start[1] else "up", row)
+            line = _swiped(talk, end[0] - start[0], end[1] - start[1], row, icon)
         case Type(text):
-            return talk.line("type", text)
+            line = talk.line("type", text)
         case Back():
-            return talk.line("back")
+            line = talk.line("back")
         case Home():
-            return talk.line("home")
+            line = talk.line("home")
         case Wait():
-            return talk.line("wait")
-    return ""
+            line = talk.line("wait")
+    return line
+
+
+def _swiped(talk: Talk, across: int, down: int, row: str, icon: str) -> str:
+    if abs(across) > abs(down):
+        return talk.about("right", icon) if icon and across < 0 else ""
+    if not row:
+        return talk.line("swipe")
+    return talk.about("down" if down < 0 else "up", row)
 
 
 def _tapped(arrival: Arrival, talk: Talk) -> str:

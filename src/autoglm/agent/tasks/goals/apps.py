@@ -47,14 +47,17 @@ class TapIcon(Goal):
 
     def decide(self, view: View, talk: Talk, last: str) -> Decision:
         """Look on the first page, then on the next ones."""
-        concept = f"app.{self.app}"
         step = settle(view, talk)
         if step is not None:
             return step
         if view.app == self.app:
-            return login(view, talk) or finish(talk.about("opened", concept))
+            return login(view, talk) or finish(talk.about("opened", f"app.{self.app}"))
         if view.app:
             return home(talk)
+        return self._look(view, talk, last)
+
+    def _look(self, view: View, talk: Talk, last: str) -> Decision:
+        concept = f"app.{self.app}"
         icon = view.find("icon", concept)
         if icon is not None:
             return tap(view, icon, talk.about("tap", concept))

@@ -107,7 +107,8 @@ def find(view: View, talk: Talk, last: str, kind: str, concept: str) -> Decision
 def fill(view: View, talk: Talk, last: str, text: str) -> Decision | None:
     """Get ``text`` into the page's field. None when it was typed in the step before.
 
-    What is in a field may be any text, which a small model cannot be asked to read; that it was just typed is remembered.
+    What is in a field may be any text, which a small model cannot be asked to read; that it was just typed is
+    remembered.
     """
     field = view.field
     if field is None:

@@ -60,7 +60,7 @@ def scrolling_list(
     height: float,
     top: float = LIST_TOP,
 ) -> None:
-    """Rows from the page's scroll position on; a scroll bar, and a last line when the list is longer than the screen."""
+    """Rows from the page's scroll position on; a long list gets a scroll bar and, at its end, a last line."""
     capacity, last = capacity_of(layout, page, len(keys), height, top)
     scroll = min(page.scroll, last)
     right = 360.0 if last == 0 else 350.0
