@@ -78,14 +78,15 @@ def _vision_block(block: VisionBlock, x: Tensor, cos: Tensor, sin: Tensor) -> Te
 
 
 class _Rows:
-    """Between ``[samples, length, ...]`` and the rows that are no padding."""
+    """Between ``[samples, length, ...]`` and the rows that are no padding, or those of them that see the screen."""
 
-    def __init__(self, batch: Batch) -> None:
-        samples, length = batch.ids.shape
-        at = torch.arange(length, device=batch.ids.device)
-        self.shape = (samples, length)
-        self.index = (at < batch.lengths[:, None]).flatten().nonzero()[:, 0]
-        self.column = self.index % length
+    def __init__(self, first: Tensor, lengths: Tensor) -> None:
+        self.first = first
+        self.shape = (len(lengths), int((lengths - first).max()))
+        at = torch.arange(self.shape[1], device=lengths.device)
+        self.index = (at < (lengths - first)[:, None]).flatten().nonzero()[:, 0]
+        self.sample = self.index // self.shape[1]
+        self.column = self.index % self.shape[1] + first[self.sample]
 
     def pack(self, x: Tensor) -> Tensor:
         return x.flatten(0, 1)[self.index]
@@ -97,28 +98,28 @@ class _Rows:
 
 def run(model: AutoGLMPhoneModel, batch: Batch, visual: Tensor) -> Result:
     """All layers. ``visual [screens, cells, hidden_size]``; ``samples`` is a multiple of ``screens``."""
-    rows = _Rows(batch)
-    length = batch.ids.shape[1]
-    hidden = model.embed_tokens(rows.pack(batch.ids[..., None])[:, 0])
-    at = torch.arange(length, device=hidden.device)
-    rotations = model.decoder.rope.rotations(at.expand(3, length))[None]
-    sees = rows.pack((at >= batch.image_from[:, None])[..., None])[:, 0].nonzero()[:, 0]
+    rows = _Rows(torch.zeros_like(batch.lengths), batch.lengths)
+    seeing = _Rows(batch.image_from, batch.lengths)
+    sees = (rows.column >= batch.image_from[rows.sample]).nonzero()[:, 0]
+    hidden = model.embed_tokens(batch.ids[rows.sample, rows.column])
+    at = torch.arange(rows.shape[1], device=hidden.device)
+    rotations = model.decoder.rope.rotations(at.expand(3, -1))[None]
     fusion = {layer: i for i, layer in enumerate(model.config.fusion.layers)}
     look_loss = hidden.new_zeros(())
     mask: Tensor | None = None
     for index, layer in enumerate(model.decoder.layers):
         assert isinstance(layer, DecoderLayer)
         if index == model.config.fusion.layers[0]:
-            mask = _log_mask(model, hidden, rows, visual)
+            mask = _log_mask(model, hidden[sees], seeing, visual)
         attended = _self_attention(layer.self_attn, layer.input_layernorm(hidden), rows, rotations)
         hidden = hidden + layer.post_self_attn_layernorm(attended)
         if index in fusion:
             assert mask is not None
             module = model.cross_attention[fusion[index]]
-            added, q, k = _cross_attention(module, hidden, rows, visual, mask)
-            hidden = hidden.index_add(0, sees, added[sees])
+            added, q, k = _cross_attention(module, hidden[sees], seeing, visual, mask)
+            hidden = hidden.index_add(0, sees, added)
             if fusion[index] == 0 and batch.look.numel():
-                look_loss = _look_loss(q, k, mask, batch.look, length)
+                look_loss = _look_loss(q, k, mask, batch.look, seeing)
         hidden = layer.feed_forward(hidden)
     return _result(model, hidden, batch, rows, look_loss)
 
@@ -162,11 +163,12 @@ def _cross_attention(
     return torch.tanh(module.gate) * module.o_proj(rows.pack(flat)), q, k
 
 
-def _look_loss(q: Tensor, k: Tensor, mask: Tensor, look: Tensor, length: int) -> Tensor:
+def _look_loss(q: Tensor, k: Tensor, mask: Tensor, look: Tensor, rows: _Rows) -> Tensor:
     """Cross-entropy of the reading head's attention with the cell it should look at."""
     sample, row, cell = look.unbind(1)
+    length = rows.shape[1]
     per_screen = q.shape[2] // length
-    screen, at = sample // per_screen, sample % per_screen * length + row
+    screen, at = sample // per_screen, sample % per_screen * length + row - rows.first[sample]
     query, keys = q[screen, READING_HEAD, at], k[:, READING_HEAD][screen]
     scores = torch.einsum("nd,ncd->nc", query, keys) * q.shape[-1] ** -0.5 + mask[screen, at]
     return F.cross_entropy(scores, cell)
@@ -174,9 +176,7 @@ def _look_loss(q: Tensor, k: Tensor, mask: Tensor, look: Tensor, length: int) ->
 
 def _result(model: AutoGLMPhoneModel, hidden: Tensor, batch: Batch, rows: _Rows, look_loss: Tensor) -> Result:
     """Logits of the rows before the tokens to be learnt."""
-    length = batch.ids.shape[1]
-    sample = rows.index // length
-    column = rows.column
+    sample, column = rows.sample, rows.column
     wanted = (column + 1 >= batch.output_from[sample]) & (column + 1 < batch.lengths[sample])
     chosen = wanted.nonzero()[:, 0]
     targets = batch.ids[sample[chosen], column[chosen] + 1]

@@ -89,7 +89,9 @@ def reading(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bo
     seen = _first(SampleStream(tokens, "validation", 0, screens=8, k=1, drawn=True, tokens=False))
 
     def step(batch: Screens) -> tuple[Tensor, dict[str, float]]:
-        return _reading_loss(vectors, encode_screens(model.visual, _drawn(batch)), batch.symbols)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encode_screens(model.visual, _drawn(batch))
+        return _reading_loss(vectors, features.float(), batch.symbols)
 
     def check() -> dict[str, float]:
         return _read(model, vectors, seen)
@@ -104,7 +106,8 @@ def joint(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bool
     seen = _first(SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=True))
 
     def step(batch: Screens) -> tuple[Tensor, dict[str, float]]:
-        features = encode_screens(model.visual, _drawn(batch))
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encode_screens(model.visual, _drawn(batch)).float()
         loss, figures = _token_loss(run(model, _need(batch), features))
         read, found = _reading_loss(vectors, features, batch.symbols)
         return loss + _READING_WEIGHT * read, {**figures, "label": found["label"]}

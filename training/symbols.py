@@ -21,7 +21,8 @@ from training.shape import CELLS, COLUMNS, HIDDEN, ROWS
 
 CONCEPT_OF = {name: index for index, name in enumerate(sorted(LABELS), start=1)}
 KIND_OF = {name: index for index, name in enumerate(KINDS, start=1)}
-STATES = ("", "on", "off", "focused", "filled", "selected", "top", "middle", "bottom")
+STATES = ("", "on", "off", "focused", "filled", "selected", "mine", "theirs", "top", "middle", "bottom", "1/1", "1/2", "2/2")
+STATES += ("1/3", "2/3", "3/3")
 STATE_OF = {name: index for index, name in enumerate(STATES)}
 SIZES = (len(CONCEPT_OF) + 1, len(KIND_OF) + 1, len(STATE_OF), 2)
 """Classes of a cell's label, kind, state and of its being where a tap on its element goes; class 0 is none."""
@@ -38,7 +39,7 @@ def symbols_of(elements: tuple[Element, ...], width: int, height: int) -> NDArra
         rows = _inside(top / height, bottom / height, ROWS)
         grid[0, rows, columns] = 0
         grid[1, rows, columns] = KIND_OF[element.kind]
-        grid[2, rows, columns] = STATE_OF[element.state]
+        grid[2, rows, columns] = STATE_OF.get(element.state, 0)
         grid[3, rows, columns] = 0
         label = CONCEPT_OF.get(element.concept, 0)
         left, top, right, bottom = element.text_box or element.box
