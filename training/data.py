@@ -98,7 +98,8 @@ class _Stream(IterableDataset[Screens]):
 
     def __iter__(self) -> Iterator[Screens]:
         options = self.options
-        torch.set_num_threads(1)
+        if get_worker_info() is not None:
+            torch.set_num_threads(1)
         worker = get_worker_info()
         rng = random.Random(f"{options.split}/{options.seed}/{worker.id if worker else 0}")
         dialogues = _Dialogues(options.directory) if options.tokens else None
