@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,14 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from autoglm.agent.actions import Swipe, Tap, format_action
 from autoglm.agent.tasks.scenes import Sample, Scene, scene
 from autoglm.prompt import ImageOptions, PhoneImageProcessor, PhoneOptions, Tokenizer
-from training.dialogue import answer_text, prompt_text
+from training.dialogue import HOLD, TAP, answer_text, prompt_text
 from training.forward import Batch
 from training.shape import CELLS, COLUMNS, PATCH
 from training.symbols import symbols_of
+
+_SPARE = 2
+_WEIGHT = {"Launch": 0.35, "Type": 6.0, "TakeOver": 6.0, "SensitiveTap": 4.0, "Tap": 1.6, "Swipe": 1.6, "LongPress": 3.0}
+"""How much rather a sample is taken than others of its screen (Efraimidis and Spirakis 2006)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,9 @@ class _Dialogues:
     def __init__(self, directory: Path) -> None:
         self.tokenizer = Tokenizer.from_directory(directory)
         token = self.tokenizer.token_id
-        ids = [token("<|user|>"), token("<|assistant|>"), token('do(action="Tap", element=['), token(","), token("<think>")]
+        ids = [token("<|user|>"), token("<|assistant|>"), token(TAP), token(","), token(HOLD)]
         assert all(i is not None for i in ids)
-        self.user, self.assistant, self.tap, self.comma, self.think = (int(i or 0) for i in ids)
+        self.user, self.assistant, self.tap, self.comma, self.hold = (int(i or 0) for i in ids)
 
     def encode(self, samples: list[Sample]) -> Batch:
         rows, looks = [], []
@@ -69,10 +73,10 @@ class _Dialogues:
             prompt = self.tokenizer.encode(prompt_text(sample.instruction, sample.current_app, sample.last_think))
             answer = self.tokenizer.encode(answer_text(sample.think, format_action(sample.action)))
             rows.append((prompt, answer))
-            if sample.target_cell is None or not isinstance(sample.action, Tap):
+            if sample.target_cell is None:
                 continue
             cell = sample.target_cell[0] * COLUMNS + sample.target_cell[1]
-            tap = answer.index(self.tap)
+            tap = answer.index(self.tap if isinstance(sample.action, Tap) else self.hold)
             comma = answer.index(self.comma, tap)
             looks += [(index, len(prompt) + at, cell) for at in (tap, comma)]
         length = max(len(p) + len(a) for p, a in rows)
@@ -94,13 +98,22 @@ class _Stream(IterableDataset[Screens]):
 
     def __iter__(self) -> Iterator[Screens]:
         options = self.options
-        torch.set_num_threads(1)
+        if get_worker_info() is not None:
+            torch.set_num_threads(1)
         worker = get_worker_info()
         rng = random.Random(f"{options.split}/{options.seed}/{worker.id if worker else 0}")
         dialogues = _Dialogues(options.directory) if options.tokens else None
         processor = screen_processor()
         while True:
-            yield _collect([scene(rng, options.split, options.k) for _ in range(options.screens)], dialogues, processor, options)
+            scenes = [_balanced(rng, scene(rng, options.split, _SPARE * options.k), options.k) for _ in range(options.screens)]
+            yield _collect(scenes, dialogues, processor, options)
+
+
+def _balanced(rng: random.Random, one: Scene, k: int) -> Scene:
+    """``k`` samples of the scene, rare actions first."""
+    keys = {id(s): rng.random() ** (1 / _WEIGHT.get(kind_of(s), 1.0)) for s in one.samples}
+    chosen = sorted(one.samples, key=lambda s: keys[id(s)], reverse=True)[:k]
+    return replace(one, samples=tuple(chosen))
 
 
 def screen_processor() -> PhoneImageProcessor:

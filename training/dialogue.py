@@ -24,13 +24,15 @@ SPECIAL = (
     "<|image|>",
     "<|end_of_image|>",
 )
+TAP, HOLD = 'do(action="Tap", element=[', 'do(action="Long Press", element=['
 GRAMMAR = (
+    TAP,
+    HOLD,
     "<think>",
     "</think>",
     "<answer>",
     "</answer>",
     "</think>\n<answer>",
-    'do(action="Tap", element=[',
     'do(action="Swipe", start=[',
     'do(action="Launch", app="',
     'do(action="Type", text="',
