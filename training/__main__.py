@@ -37,7 +37,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="start the stage again, from the stages before it")
-    parser.add_argument("--again", action="store_true", help="joint only: start from its own last state with a new schedule")
+    parser.add_argument(
+        "--again", action="store_true", help="joint only: start from its own last state with a new schedule"
+    )
     options = parser.parse_args()
     chosen = options.stages or list(STAGES)
     unknown = sorted(set(chosen) - set(STAGES))
@@ -59,7 +61,11 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         print(f"wrote {options.out}")
         return True
     plan = Plan(
-        stage, options.work, options.minutes or _MINUTES[stage], options.rate or _RATES[stage], fresh=options.fresh or options.again
+        stage,
+        options.work,
+        options.minutes or _MINUTES[stage],
+        options.rate or _RATES[stage],
+        fresh=options.fresh or options.again,
     )
     if stage == "joint" and options.again:
         model.load_state_dict(_state(plan.state_file))

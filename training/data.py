@@ -22,7 +22,15 @@ from training.shape import CELLS, COLUMNS, PATCH
 from training.symbols import symbols_of
 
 _SPARE = 2
-_WEIGHT = {"Launch": 0.35, "Type": 6.0, "TakeOver": 6.0, "SensitiveTap": 4.0, "Tap": 1.6, "Swipe": 1.6, "LongPress": 3.0}
+_WEIGHT = {
+    "Launch": 0.35,
+    "Type": 6.0,
+    "TakeOver": 6.0,
+    "SensitiveTap": 4.0,
+    "Tap": 1.6,
+    "Swipe": 1.6,
+    "LongPress": 3.0,
+}
 """How much rather a sample is taken than others of its screen (Efraimidis and Spirakis 2006)."""
 
 
@@ -105,7 +113,9 @@ class _Stream(IterableDataset[Screens]):
         dialogues = _Dialogues(options.directory) if options.tokens else None
         processor = screen_processor()
         while True:
-            scenes = [_balanced(rng, scene(rng, options.split, _SPARE * options.k), options.k) for _ in range(options.screens)]
+            scenes = [
+                _balanced(rng, scene(rng, options.split, _SPARE * options.k), options.k) for _ in range(options.screens)
+            ]
             yield _collect(scenes, dialogues, processor, options)
 
 

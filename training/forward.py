@@ -149,7 +149,7 @@ def _log_mask(model: AutoGLMPhoneModel, hidden: Tensor, rows: _Rows, visual: Ten
 def _cross_attention(
     module: GatedCrossAttention, hidden: Tensor, rows: _Rows, visual: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What is added to each packed row; queries ``[screens, heads, rows, dim]``; keys ``[screens, kv_heads, cells, dim]``."""
+    """What is added to each packed row; its queries and the keys, ``[screens, heads, rows or cells, dim]``."""
     screens, cells = visual.shape[:2]
     shape = (screens, cells, module.num_kv_heads, module.head_dim)
     k = module.k_norm(module.k_proj(visual).view(shape)).transpose(1, 2)

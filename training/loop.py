@@ -48,7 +48,14 @@ class Plan:
         return self.directory / f"{self.name}.jsonl"
 
 
-def train(plan: Plan, model: nn.Module, named: list[tuple[str, nn.Parameter]], batches: Iterator[Screens], step: Step, check: Check) -> bool:
+def train(
+    plan: Plan,
+    model: nn.Module,
+    named: list[tuple[str, nn.Parameter]],
+    batches: Iterator[Screens],
+    step: Step,
+    check: Check,
+) -> bool:
     """Run or resume a stage; whether it came to its end (a signal stops it early, with its state saved)."""
     plan.directory.mkdir(parents=True, exist_ok=True)
     optimiser = Optimiser(named, plan.rate)
@@ -113,7 +120,13 @@ def _resume(plan: Plan, model: nn.Module, optimiser: Optimiser) -> tuple[float, 
 
 
 def _save(plan: Plan, model: nn.Module, optimiser: Optimiser, spent: float, steps: int, samples: int) -> None:
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "spent": spent, "steps": steps, "samples": samples}
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "spent": spent,
+        "steps": steps,
+        "samples": samples,
+    }
     partial = plan.state_file.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(plan.state_file)
@@ -126,5 +139,9 @@ def _write(plan: Plan, row: dict[str, float]) -> None:
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )

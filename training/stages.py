@@ -183,4 +183,3 @@ def copy_tower(target: nn.Module, source_state: dict[str, Tensor]) -> None:
     state = {n: t for n, t in source_state.items() if ".visual." in n}
     missing = target.load_state_dict(state, strict=False).missing_keys
     assert not any(".visual." in name for name in missing)
-

@@ -21,7 +21,22 @@ from training.shape import CELLS, COLUMNS, HIDDEN, ROWS
 
 CONCEPT_OF = {name: index for index, name in enumerate(sorted(LABELS), start=1)}
 KIND_OF = {name: index for index, name in enumerate(KINDS, start=1)}
-STATES = ("", "on", "off", "focused", "filled", "selected", "mine", "theirs", "top", "middle", "bottom", "1/1", "1/2", "2/2")
+STATES = (
+    "",
+    "on",
+    "off",
+    "focused",
+    "filled",
+    "selected",
+    "mine",
+    "theirs",
+    "top",
+    "middle",
+    "bottom",
+    "1/1",
+    "1/2",
+    "2/2",
+)
 STATES += ("1/3", "2/3", "3/3")
 STATE_OF = {name: index for index, name in enumerate(STATES)}
 SIZES = (len(CONCEPT_OF) + 1, len(KIND_OF) + 1, len(STATE_OF), 2)
@@ -44,7 +59,10 @@ def symbols_of(elements: tuple[Element, ...], width: int, height: int) -> NDArra
         label = CONCEPT_OF.get(element.concept, 0)
         left, top, right, bottom = element.text_box or element.box
         if label:
-            rows, columns = _touched(top / height, bottom / height, ROWS), _touched(left / width, right / width, COLUMNS)
+            rows, columns = (
+                _touched(top / height, bottom / height, ROWS),
+                _touched(left / width, right / width, COLUMNS),
+            )
             grid[0, rows, columns] = label
         if element.target:
             row, column = target_cell((width, height), element)

@@ -49,7 +49,13 @@ def _prefixes(rng: random.Random, phone: SimulatedPhone) -> tuple[str, ...]:
     if page.kind == "section":
         return _in_section(page.arg)
     if page.kind == "choice":
-        return (f"choice.{page.arg}.", f"choice.{page.arg}.", "choice.", f"section.{CHOICES[page.arg][2]}", "two.choice")
+        return (
+            f"choice.{page.arg}.",
+            f"choice.{page.arg}.",
+            "choice.",
+            f"section.{CHOICES[page.arg][2]}",
+            "two.choice",
+        )
     if page.kind in ("search", "results"):
         return (f"search.{page.app}", f"search.{page.app}", f"search.{page.app}", f"open.{page.app}", "search.")
     if page.kind in ("plain", "login", "captcha", "loading"):

@@ -20,7 +20,9 @@ CROSS = 0.15
 NEVER = ("pay_button", "keyboard")
 
 
-def new_phone(rng: random.Random, split: Split, language: str | None = None, theme: str | None = None) -> SimulatedPhone:
+def new_phone(
+    rng: random.Random, split: Split, language: str | None = None, theme: str | None = None
+) -> SimulatedPhone:
     """A phone of the split, switched on."""
     return SimulatedPhone(PhoneSpec.random(rng.choice(split.seeds), language, theme))
 

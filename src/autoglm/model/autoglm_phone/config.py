@@ -94,7 +94,9 @@ class PhoneVisionConfig:
         """For the shared blocks and position table; one frame, nothing merged."""
         _check(isqrt(self.num_tokens) ** 2 == self.num_tokens, "vision_config.num_tokens", self.num_tokens)
         _check(self.hidden_size % (4 * self.num_heads) == 0, "vision_config.num_heads", self.num_heads)
-        fits = not self.stem_channels or (self.patch_size == 2 ** len(self.stem_channels) and min(self.stem_channels) > 0)
+        fits = not self.stem_channels or (
+            self.patch_size == 2 ** len(self.stem_channels) and min(self.stem_channels) > 0
+        )
         _check(fits, "vision_config.stem_channels", str(list(self.stem_channels)))
         return VisionConfig(
             hidden_size=self.hidden_size,

@@ -17,8 +17,10 @@ _FLOOR = 0.1
 
 
 def local_contrast(pixels: Tensor) -> Tensor:
-    """``[images, 3, height, width]`` -> ``[images, 1, height, width]``: distance of each grey value from the mean of its
-    neighbourhood, in standard deviations of it."""
+    """How far each grey value is from the mean of its neighbourhood, in standard deviations of it.
+
+    ``[images, 3, height, width]`` -> ``[images, 1, height, width]``.
+    """
     grey = pixels.mean(1, keepdim=True)
     difference = grey - _box_mean(grey)
     return difference.abs() / (_box_mean(difference * difference).sqrt() + _FLOOR)

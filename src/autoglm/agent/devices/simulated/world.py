@@ -12,8 +12,32 @@ DOCK = 4
 HOME_COLUMNS, HOME_ROWS = 4, 5
 
 CHAT_LINES = {
-    "zh": ("你好", "在忙吗", "好的", "收到", "周末见", "没问题", "路上小心", "谢谢你", "早点休息", "改天聊", "哈哈", "开会呢"),
-    "en": ("Hi there", "Are you busy", "Okay", "Got it", "See you soon", "No problem", "Take care", "Thanks", "Later", "Ha ha"),
+    "zh": (
+        "你好",
+        "在忙吗",
+        "好的",
+        "收到",
+        "周末见",
+        "没问题",
+        "路上小心",
+        "谢谢你",
+        "早点休息",
+        "改天聊",
+        "哈哈",
+        "开会呢",
+    ),
+    "en": (
+        "Hi there",
+        "Are you busy",
+        "Okay",
+        "Got it",
+        "See you soon",
+        "No problem",
+        "Take care",
+        "Thanks",
+        "Later",
+        "Ha ha",
+    ),
 }
 NOTE_LINES = {
     "zh": ("买菜清单", "读书笔记", "周计划", "密码提示", "旅行准备", "会议要点"),

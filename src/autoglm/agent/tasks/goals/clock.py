@@ -29,7 +29,9 @@ class SetAlarm:
             row = view.find("time_row", concept)
             if row is None:
                 return tap_word(view, talk, "ui.add")
-            return finish(talk.about("on", concept)) if row.state == "on" else tap(view, row, talk.about("tap", concept))
+            return (
+                finish(talk.about("on", concept)) if row.state == "on" else tap(view, row, talk.about("tap", concept))
+            )
         if view.title != "ui.new_alarm":
             return back(talk)
         return fill(view, talk, last, time_text(self.time)) or tap_word(view, talk, "ui.save")

@@ -34,7 +34,9 @@ def tile(size: int, hue: int, dark: bool) -> Image.Image:
     """A square with a soft gradient."""
     image = Image.new("RGB", (size, size), hsv(hue, 0.80, 0.66 if dark else 0.80))
     upper = hsv(hue + 12, 0.62, 0.80 if dark else 0.95)
-    image.paste(upper, (0, 0), Image.linear_gradient("L").transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((size, size)))
+    image.paste(
+        upper, (0, 0), Image.linear_gradient("L").transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((size, size))
+    )
     return image
 
 
@@ -44,7 +46,9 @@ def icon(paint: Painter, item: Placed, look: Look) -> None:
     side, x = paint.px(56), (box[0] + box[2]) / 2
     left, top = round(x - side / 2), box[1] + paint.px(6)
     radius = (paint.px(15), paint.px(21), side // 2)[look.icon_shape]
-    paint.image.paste(tile(side, look.icon_hues[item.art], paint.palette.dark), (left, top), rounded(side, side, radius))
+    paint.image.paste(
+        tile(side, look.icon_hues[item.art], paint.palette.dark), (left, top), rounded(side, side, radius)
+    )
     paint.sign(f"app.{item.art}", x, top + side / 2, 30, WHITE)
 
 

@@ -15,7 +15,12 @@ def shop(layout: Layout, state: PhoneState) -> None:
     page = state.page
     search_bar(layout, page)
     scrolling_list(
-        layout, page, layout.world.products, _product_row(layout), height=layout.world.look.product_row, top=LIST_TOP + 2
+        layout,
+        page,
+        layout.world.products,
+        _product_row(layout),
+        height=layout.world.look.product_row,
+        top=LIST_TOP + 2,
     )
     keyboard(layout, page)
 
