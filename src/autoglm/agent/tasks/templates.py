@@ -196,7 +196,7 @@ def _search(app: str) -> Callable[[Ask], Drawn]:
 
 
 def _plain(goal: Goal) -> Callable[[Ask], Drawn]:
-    return lambda ask: (goal, {})
+    return lambda _ask: (goal, {})
 
 
 def _two(first: tuple[str, ...], second: tuple[str, ...]) -> Callable[[Ask], Drawn]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from autoglm.agent.devices.simulated import SimulatedPhone
 from autoglm.agent.devices.simulated.catalog import label
+from autoglm.agent.tasks.base import MISSING, SUCCESS, TAKE_OVER, Decision, Goal
+from autoglm.agent.tasks.talk import Talk
+from autoglm.agent.tasks.view import View
 
-from ..base import MISSING, SUCCESS, TAKE_OVER, Decision
-from ..talk import Talk
-from ..view import View
 from .steps import enter, finish, home, login, missing, settle, swipe, tap, tap_word
 
 
@@ -21,7 +21,7 @@ def app_ending(phone: SimulatedPhone, app: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenApp:
+class OpenApp(Goal):
     """Bring an app to the front."""
 
     app: str
@@ -34,13 +34,13 @@ class OpenApp:
         """Missing when it is not installed."""
         return app_ending(phone, self.app)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The app is in front."""
         return phone.state.page.app == self.app
 
 
 @dataclass(frozen=True, slots=True)
-class TapIcon:
+class TapIcon(Goal):
     """Find an app's icon on the home screen and tap it."""
 
     app: str
@@ -71,13 +71,13 @@ class TapIcon:
         """Missing when it is not installed."""
         return app_ending(phone, self.app)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The app is in front."""
         return phone.state.page.app == self.app
 
 
 @dataclass(frozen=True, slots=True)
-class DoInApp:
+class DoInApp(Goal):
     """Press the one button of a plain app."""
 
     app: str
@@ -95,6 +95,6 @@ class DoInApp:
         """Missing when the app is not installed."""
         return app_ending(phone, self.app)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The button was pressed."""
         return self.app in phone.state.done

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..layout import BAR_BOTTOM, BAR_TOP, KEYBOARD, LIST_TOP, Layout
-from ..state import Page, PhoneState
+from autoglm.agent.devices.simulated.layout import BAR_BOTTOM, BAR_TOP, KEYBOARD, LIST_TOP, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
 
 BOTTOM = 14
 """dp kept free at the lower edge (the gesture bar)."""
