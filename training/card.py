@@ -21,7 +21,7 @@ _SHOWN = {
 
 
 def read_curve(stage: str, folder: Path = CURVES) -> list[dict[str, float]]:
-    """Rows of a stage's curve; a stage that was run again has one file for each time: ``joint.jsonl``, ``joint-2.jsonl``."""
+    """Rows of a stage's curve; a stage that was run again has a file each time: ``joint.jsonl``, ``joint-2.jsonl``."""
     rows: list[dict[str, float]] = []
     for file in sorted(folder.glob(f"{stage}*.jsonl")):
         offset = rows[-1]["seconds"] if rows else 0.0
