@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,6 +109,8 @@ class _Stream(IterableDataset[Screens]):
         options = self.options
         if get_worker_info() is not None:
             torch.set_num_threads(1)
+            for number in (signal.SIGINT, signal.SIGTERM):  # the trainer ends its workers itself, in its own time
+                signal.signal(number, signal.SIG_IGN)
         worker = get_worker_info()
         rng = random.Random(f"{options.split}/{options.seed}/{worker.id if worker else 0}")
         dialogues = _Dialogues(options.directory) if options.tokens else None

@@ -19,7 +19,7 @@ BY_PAGE: dict[str, tuple[str, ...]] = {
     "call": ("person.",),
     "messages": ("text.",),
     "chat": ("text.",),
-    "alarms": ("alarm.", "alarm.", "two.alarm"),
+    "alarms": ("alarm.", "alarm.", "alarm.delete", "two.alarm"),
     "new_alarm": ("alarm.set",),
     "notes": ("note.",),
     "new_note": ("note.",),
@@ -44,7 +44,7 @@ def relevant(rng: random.Random, phone: SimulatedPhone, split: Split) -> Templat
     return rng.choice(found) if found else split.draw(rng)
 
 
-def _prefixes(rng: random.Random, phone: SimulatedPhone) -> tuple[str, ...]:
+def _prefixes(_rng: random.Random, phone: SimulatedPhone) -> tuple[str, ...]:
     page = phone.state.page
     if page.kind == "section":
         return _in_section(page.arg)

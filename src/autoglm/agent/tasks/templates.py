@@ -163,10 +163,7 @@ def _product(make: Callable[[str], Goal]) -> Callable[[Ask], Drawn]:
 def _alarm(make: Callable[[str], Goal], *, existing: bool) -> Callable[[Ask], Drawn]:
     def draw(ask: Ask) -> Drawn:
         here = tuple(ask.phone.state.alarms)
-        if existing or ask.focus in TIMES:
-            time = ask.present(here, TIMES)
-        else:
-            time = ask.rng.choice(TIMES)
+        time = ask.present(here, TIMES) if existing or ask.focus in TIMES else ask.rng.choice(TIMES)
         text = time_text(time)
         return make(time), {"time": text.removeprefix("0") if ask.rng.random() < 0.5 else text}
 
@@ -196,7 +193,7 @@ def _search(app: str) -> Callable[[Ask], Drawn]:
 
 
 def _plain(goal: Goal) -> Callable[[Ask], Drawn]:
-    return lambda ask: (goal, {})
+    return lambda _ask: (goal, {})
 
 
 def _two(first: tuple[str, ...], second: tuple[str, ...]) -> Callable[[Ask], Drawn]:

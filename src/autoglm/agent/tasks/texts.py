@@ -1,5 +1,7 @@
 """What people type: a bank of real lines, and random combinations so that copying has to be learned."""
 
+# ruff: noqa: E501 (tables)
+
 from __future__ import annotations
 
 import random
@@ -37,16 +39,18 @@ CHARACTERS = (
     "通并提直题党程展五果料象员革位入常文总次品式活设及管特件长求老头基资边流路级少图山统接知较将组见计别她手角期根论运农指几"
     "九区强放决西被干做必战先回则任取据处南给色光门即保治北造百规热领七海口东导器压志世金增争济阶油思术极交受联什认六共权收证"
 )  # fmt: skip
-WORDS = (
-    "the a to of and in is it you that he was for on are with as his they be at one have this from or had by hot but some what "
-    "there we can out other were all your when up use word how said an each she which do their time if will way about many then "
-    "them would write like so these her long make thing see him two has look more day could go come did my sound no most number "
-    "who over know water than call first people may down side been now find any new work part take get place made live where "
-    "after back little only round man year came show every good me give our under name very through just form much great think "
-    "say help low line before turn cause same mean differ move right boy old too does tell set three want air well also play "
-    "small end put home read hand port large spell add even land here must big high such follow act why ask men change went "
-    "light kind off need house picture try us again animal point mother world near build self earth father"
-).split()
+_WORDS = (
+    "the a to of and in is it you that he was for on are with as his they be at one have this from or had by hot "
+    "but some what there we can out other were all your when up use word how said an each she which do their time "
+    "if will way about many then them would write like so these her long make thing see him two has look more day "
+    "could go come did my sound no most number who over know water than call first people may down side been now "
+    "find any new work part take get place made live where after back little only round man year came show every "
+    "good me give our under name very through just form much great think say help low line before turn cause same "
+    "mean differ move right boy old too does tell set three want air well also play small end put home read hand "
+    "port large spell add even land here must big high such follow act why ask men change went light kind off need "
+    "house picture try us again animal point mother world near build self earth father "
+)
+WORDS: tuple[str, ...] = tuple(_WORDS.split())
 MAX_CHARACTERS = 8
 MAX_LETTERS = 18
 """Longest typed text: fits the narrowest field at the largest font."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..layout import DIALOG, Placed
-from ..state import PhoneState
-from ..world import World
+from autoglm.agent.devices.simulated.layout import DIALOG, Placed
+from autoglm.agent.devices.simulated.state import PhoneState
+from autoglm.agent.devices.simulated.world import World
+
 from . import cards, parts
 from .painter import Painter
 from .palette import Colour, Palette

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..catalog import LABELS, concepts
-from ..layout import LIST_TOP, Effect, Layout
-from ..state import Page, PhoneState
+from autoglm.agent.devices.simulated.catalog import LABELS, concepts
+from autoglm.agent.devices.simulated.layout import LIST_TOP, Effect, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
+
 from .common import keyboard, scrolling_list, top_bar
 from .search import query, search_bar
 from .settings import goes
@@ -78,7 +79,7 @@ def paid(layout: Layout, state: PhoneState) -> None:
     layout.add("note", (20, 240, 340, 300), concept=f"product.{key}", size=23, align="center")
 
 
-def _product_row(layout: Layout) -> "_Row":
+def _product_row(layout: Layout) -> _Row:
     return _Row(layout)
 
 
