@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from autoglm.errors import InvalidInputError
+
 MODEL_DIR = "AUTOGLM_MODEL_DIR"
 API_KEYS = "AUTOGLM_API_KEYS"
+API_KEY = "AUTOGLM_API_KEY"
+ADB_HOST = "ANDROID_ADB_SERVER_HOST"
+ADB_PORT = "ANDROID_ADB_SERVER_PORT"
 
 
 def model_dir() -> Path | None:
@@ -18,3 +23,20 @@ def model_dir() -> Path | None:
 def api_keys() -> tuple[str, ...]:
     """``AUTOGLM_API_KEYS``: accepted keys, separated by commas."""
     return tuple(key.strip() for key in os.environ.get(API_KEYS, "").split(",") if key.strip())
+
+
+def api_key() -> str | None:
+    """``AUTOGLM_API_KEY``: the key that the agent sends to its model's server."""
+    return os.environ.get(API_KEY, "").strip() or None
+
+
+def adb_server() -> tuple[str, int]:
+    """Host and port of the ADB server, from the variables that ``adb`` itself reads.
+
+    Raises:
+        InvalidInputError: the port is no port.
+    """
+    port = os.environ.get(ADB_PORT, "5037")
+    if not (port.isdecimal() and 0 < int(port[:9]) < 65536):
+        raise InvalidInputError(f"{ADB_PORT} must be a port number", field=ADB_PORT, value=port)
+    return os.environ.get(ADB_HOST) or "127.0.0.1", int(port)
