@@ -33,9 +33,10 @@ class NewPhone(_Strict):
 
 
 class NewTask(_Strict):
-    """``POST phones/ID/task``."""
+    """``POST phones/ID/task``; ``pause``: seconds between a decision and its action, for people to follow."""
 
-    instruction: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+    instruction: Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
+    pause: Annotated[float, Field(ge=0, le=5)] = 0.0
 
 
 class Answer(_Strict):

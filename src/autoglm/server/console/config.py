@@ -18,6 +18,7 @@ class ConsoleConfig:
         unwatched: seconds that a task goes on without a viewer.
         max_steps: steps of one task.
         history: entries a phone remembers; older ones are forgotten first.
+        system_prompt: send the Open-AutoGLM client's; a model that was not trained with one does without.
         api_base: URL of the OpenAI-compatible API that decides; ``None``: this server.
         api_model: the model's name there; ``None``: the first name served here.
     """
@@ -28,6 +29,7 @@ class ConsoleConfig:
     unwatched: float = 60.0
     max_steps: int = 30
     history: int = 4096
+    system_prompt: bool = True
     api_base: str | None = None
     api_model: str | None = None
 

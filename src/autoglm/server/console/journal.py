@@ -33,6 +33,14 @@ class Thought:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How often the screen may have changed, and the app in front."""
+
+    number: int = 0
+    app: str = ""
+
+
 class Journal:
     """Belongs to one event loop; ``limit`` entries are remembered."""
 
@@ -40,7 +48,7 @@ class Journal:
         self._entries: deque[Event] = deque(maxlen=limit)
         self._next = 1
         self._changed = asyncio.Event()
-        self.frame = 1
+        self.frame = Frame()
         self.state: Event = {}
         self.thought = Thought()
         self.closed: str | None = None
@@ -73,9 +81,9 @@ class Journal:
         skip = seq - self.first
         return [entry for i, entry in enumerate(self._entries) if i >= skip]
 
-    def new_frame(self) -> None:
-        """The screen may have changed."""
-        self.frame += 1
+    def new_frame(self, app: str) -> None:
+        """The screen may have changed; ``app`` is in front now."""
+        self.frame = Frame(self.frame.number + 1, app)
         self.wake()
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -110,7 +118,7 @@ class Viewer:
     def __init__(self, journal: Journal, after: int | None) -> None:
         self._journal = journal
         self._next = journal.first if after is None else after + 1
-        self._frame = 0
+        self._frame: Frame | None = None
         self._state: Event | None = None
         self._thought = Thought()
 
@@ -126,7 +134,7 @@ class Viewer:
         yield from self._new_thought(journal.thought)
         if journal.frame != self._frame:
             self._frame = journal.frame
-            yield {"type": "frame", "frame": journal.frame}
+            yield {"type": "frame", "frame": journal.frame.number, "app": journal.frame.app}
         if journal.closed is not None:
             yield {"type": "closed", "reason": journal.closed}
 

@@ -6,13 +6,17 @@ import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from autoglm.agent.actions import Action
-from autoglm.agent.devices.base import Device, Screenshot
+from autoglm.agent.devices.base import Screenshot
+from autoglm.agent.devices.simulated import SimulatedPhone
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Picture:
     """A screenshot and its identity.
 
     Attributes:
@@ -24,48 +28,51 @@ class Frame:
 
 
 class LiveScreen:
-    """A device with a lock, and with at most one capture for each change: who asks next gets the same picture.
+    """A phone with a lock, and with at most one capture for each change: who asks next gets the same picture.
 
     Args:
-        device: owned from now on; closed by :meth:`close`.
-        changed: called, from any thread, after each action.
+        phone: owned from now on; closed by :meth:`close`.
+        changed: called after each action with the app in front, from any thread.
     """
 
-    def __init__(self, device: Device, changed: Callable[[], None]) -> None:
-        self._device = device
+    def __init__(self, phone: SimulatedPhone, changed: Callable[[str], None]) -> None:
+        self._phone = phone
         self._changed = changed
         self._lock = threading.Lock()
-        self._frame: Frame | None = None
-        self._closed = False
+        self._picture: Picture | None = None
 
     @property
     def name(self) -> str:
-        """The device's."""
-        return self._device.name
+        """The phone's."""
+        return self._phone.name
 
     def capture(self) -> Screenshot:
         """The screen as it is now."""
-        return self.frame().shot
+        return self.picture().shot
 
-    def frame(self) -> Frame:
+    def picture(self) -> Picture:
         """The screen as it is now, and its tag."""
         with self._lock:
-            if self._frame is None:
-                shot = self._device.capture()
-                self._frame = Frame(shot, f'"{hashlib.sha256(shot.png).hexdigest()[:32]}"')
-            return self._frame
+            if self._picture is None:
+                shot = self._phone.capture()
+                self._picture = Picture(shot, f'"{hashlib.sha256(shot.png).hexdigest()[:32]}"')
+            return self._picture
 
     def perform(self, action: Action) -> bool:
-        """Carry out one action; viewers are told, whether or not the device saw an effect."""
+        """Carry out one action. Viewers are told whether or not the phone saw an effect."""
         with self._lock:
-            effect = self._device.perform(action)
-            self._frame = None
-        self._changed()
+            effect = self._phone.perform(action)
+            self._picture = None
+            app = self._phone.current_app
+        self._changed(app)
         return effect
 
-    def close(self) -> None:
-        """Let go of the device, once."""
+    def inspect(self, look: Callable[[SimulatedPhone], T]) -> T:
+        """What ``look`` says of the phone while nobody acts on it."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._device.close()
+            return look(self._phone)
+
+    def close(self) -> None:
+        """Let go of the phone."""
+        with self._lock:
+            self._phone.close()
