@@ -95,17 +95,15 @@ def parse_output(text: str) -> tuple[str, Action]:
 
 
 def complete_action(text: str) -> Action | None:
-    """The action at the end of a growing output as soon as it is complete, else ``None``.
+    """The action in a growing output as soon as it is complete, else ``None``.
 
-    What is not a proper quoted string can only be read when the output has ended; see :func:`parse_output`.
+    The last word is :func:`parse_output`'s, when the output has ended: only then is it known whether text follows, and
+    only then can a string without proper quotes be read.
     """
     try:
-        _, start = split_output(text)
-        action, end = _read_action(text, start, raw=False)
-        _refuse_rest(text, end)
+        return _read_action(text, split_output(text)[1], raw=False)[0]
     except ActionParseError:
         return None
-    return action
 
 
 def split_output(text: str) -> tuple[str, int]:
