@@ -1,1 +1,1 @@
-"""The console: simulated phones behind the server, operated by people and by the model, and the page that shows them."""
+"""Simulated phones behind the server, operated by people and by the model, and the page that shows them."""

@@ -227,7 +227,7 @@ class TaskRun:
         self._questions += 1
         self.question = Question(self._questions, kind, message, seconds)
         self._answer = asyncio.get_running_loop().create_future()
-        self._note("asked", step, **self.question.fields())
+        self._note("asked", step, question=self.question.fields())
         self._set(Status.ASKING)
 
     def _set(self, status: Status) -> None:

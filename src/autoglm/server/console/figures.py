@@ -9,7 +9,10 @@ from autoglm.server.link import EngineLink, LinkState
 
 
 async def figures_of(link: EngineLink, name: str) -> dict[str, Any]:
-    """The model's ``name`` and figures; counters since the engine's start, sizes in bytes. ``stats`` is null while no engine takes requests."""
+    """The model's ``name`` and figures: counters since the engine's start, sizes in bytes.
+
+    ``stats`` is null while no engine takes requests.
+    """
     found: dict[str, Any] = {"name": name, "engine": link.state.value, "model": None, "loading": None, "stats": None}
     if link.model is not None:
         found["model"] = {name: getattr(link.model, name) for name in ("layout", "parameters", "dtype", "device")}

@@ -101,9 +101,15 @@ class PhoneSession:
     async def input(self, action: Action) -> bool:
         """A person acts; whether the phone saw an effect. Raises :class:`ConflictError` while the agent has the phone."""
         run = self.run
-        lent = run is None or run.status is Status.PAUSED or (run.question is not None and run.question.kind == "take_over")
+        lent = (
+            run is None
+            or run.status is Status.PAUSED
+            or (run.question is not None and run.question.kind == "take_over")
+        )
         if not lent:
-            raise ConflictError("the agent operates the phone; take it over first", field="task", value=run.status.value)
+            raise ConflictError(
+                "the agent operates the phone; take it over first", field="task", value=run.status.value
+            )
         self.journal.add("input", **action_fields(action))
         return await in_thread(self.screen.perform, action)
 

@@ -182,6 +182,7 @@ function answer(allow) {
 }
 
 function askKey() {
+  $('key-button').hidden = false;
   const dialog = $('key-dialog');
   $('key-text').value = key.get();
   if (!dialog.open) dialog.showModal();
@@ -231,6 +232,7 @@ async function begin() {
 }
 
 listen();
+$('key-button').hidden = !key.get();
 setLanguage(firstLanguage());
 begin();
 pollFigures();

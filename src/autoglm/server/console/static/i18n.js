@@ -156,7 +156,7 @@ export const number = (value, digits = 0) => value.toLocaleString(language() ===
 });
 
 export function ms(value) {
-  if (value >= 10000) return `${number(value / 1000, 1)} s`;
+  if (value >= 1000) return `${number(value / 1000, value < 10000 ? 2 : 1)} s`;
   return `${number(value, value < 10 ? 1 : 0)} ms`;
 }
 
