@@ -29,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "model",
         nargs="?",
         default=PACKAGED,
-        help=f"checkpoint folder, name under AUTOGLM_MODEL_DIR, or hub id (default: {PACKAGED}, which is in the package)",
+        help=f"checkpoint folder, name under AUTOGLM_MODEL_DIR, or hub id (default: the packaged {PACKAGED})",
     )
     parser.add_argument("--host", default=d.host, help=f"address to bind (default: {d.host})")
     parser.add_argument("--port", type=int, default=d.port, help=f"0 takes a free one (default: {d.port})")

@@ -105,6 +105,12 @@ class TaskRun:
         """The task has ended."""
         return self._over
 
+    @property
+    def lent(self) -> bool:
+        """The phone is a person's at the moment."""
+        asked = self.question is not None and self.question.kind == "take_over"
+        return asked or self.status is Status.PAUSED
+
     def start(self, agent: Agent, keep_shot: Callable[[int, int, bytes], None]) -> None:
         """Begin. ``keep_shot`` gets task, step and picture of every screen the model looked at."""
         self._task = asyncio.create_task(self._run(agent, keep_shot), name=f"task {self.number}")

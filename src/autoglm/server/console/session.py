@@ -15,7 +15,7 @@ from autoglm.agent.tasks.base import Task
 from autoglm.agent.threads import in_thread
 from autoglm.errors import NotFoundError, OverloadedError
 from autoglm.server.console.config import ConsoleConfig
-from autoglm.server.console.driver import Judge, Status, TaskRun
+from autoglm.server.console.driver import Judge, TaskRun
 from autoglm.server.console.journal import Journal
 from autoglm.server.console.screen import LiveScreen
 from autoglm.server.console.shapes import action_fields
@@ -99,17 +99,14 @@ class PhoneSession:
         self._touched = self._watched = time.monotonic()
 
     async def input(self, action: Action) -> bool:
-        """A person acts; whether the phone saw an effect. Raises :class:`ConflictError` while the agent has the phone."""
+        """A person acts; whether the phone saw an effect.
+
+        Raises:
+            ConflictError: the agent has the phone.
+        """
         run = self.run
-        lent = (
-            run is None
-            or run.status is Status.PAUSED
-            or (run.question is not None and run.question.kind == "take_over")
-        )
-        if not lent:
-            raise ConflictError(
-                "the agent operates the phone; take it over first", field="task", value=run.status.value
-            )
+        if run is not None and not run.lent:
+            raise ConflictError("the agent has the phone; take it over first", field="task", value=run.status.value)
         self.journal.add("input", **action_fields(action))
         return await in_thread(self.screen.perform, action)
 

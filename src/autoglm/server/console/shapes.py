@@ -10,24 +10,20 @@ _KINDS = {Tap: "tap", DoubleTap: "double_tap", LongPress: "long_press", Swipe: "
 
 
 def action_fields(action: Action) -> dict[str, Any]:
-    """``action``: its name; ``written``: as the model writes it; ``gesture`` and ``points`` if it touches the screen."""
+    """``action``: its name; ``written``: as the model writes it; ``gesture`` and ``points`` if it touches the screen;
+    ``words``: an app, a text, a message, or nothing.
+    """
     points: list[list[int]] = []
     match action:
         case Tap(point) | DoubleTap(point) | LongPress(point):
             points = [list(point)]
         case Swipe(start, end):
             points = [list(start), list(end)]
+    words = (getattr(action, name, None) for name in ("app", "text", "message", "instruction"))
     return {
         "action": type(action).__name__,
         "written": format_action(action),
         "gesture": _KINDS.get(type(action)),
         "points": points,
-    } | _words(action)
-
-
-def _words(action: Action) -> dict[str, Any]:
-    """What the action says: an app, a text, a message."""
-    for name in ("app", "text", "message", "instruction"):
-        if getattr(action, name, None) is not None:
-            return {"words": getattr(action, name)}
-    return {"words": ""}
+        "words": next((text for text in words if text is not None), ""),
+    }

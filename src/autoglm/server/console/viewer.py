@@ -33,7 +33,7 @@ class EventReply(Response):
         self._done = done
         self.background = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         work = asyncio.create_task(self._stream(send))
         gone = asyncio.create_task(_disconnect(receive))
         try:
