@@ -87,6 +87,9 @@ def _add_console_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--console", action=argparse.BooleanOptionalAction, default=True, help="serve /console/")
     group.add_argument("--max-phones", type=int, default=d.max_phones, help=f"at once (default: {d.max_phones})")
     group.add_argument("--phone-idle", type=float, default=d.phone_idle, metavar="SECONDS", help="then it is put away")
+    group.add_argument(
+        "--agent-max-tokens", type=int, default=d.max_tokens, help=f"of one answer (default: {d.max_tokens})"
+    )
 
 
 def _console(options: argparse.Namespace) -> ConsoleConfig | None:
@@ -94,7 +97,12 @@ def _console(options: argparse.Namespace) -> ConsoleConfig | None:
         return None
     # The packaged model was trained without a system prompt; its template would drop one.
     prompt = options.model != PACKAGED
-    return ConsoleConfig(max_phones=options.max_phones, phone_idle=options.phone_idle, system_prompt=prompt)
+    return ConsoleConfig(
+        max_phones=options.max_phones,
+        phone_idle=options.phone_idle,
+        max_tokens=options.agent_max_tokens,
+        system_prompt=prompt,
+    )
 
 
 def _names(options: argparse.Namespace) -> tuple[str, ...]:

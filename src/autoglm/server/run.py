@@ -86,6 +86,7 @@ def _phones(config: ServerConfig, listener: socket.socket) -> Phones | None:
     model = ModelConfig(
         base_url=console.api_base or f"http://{_own_address(listener)}/v1",
         model=console.api_model or config.served_names[0],
+        max_tokens=console.max_tokens,
         api_key=config.api_keys[0] if config.api_keys else "EMPTY",
     )
     return Phones(console, model)

@@ -24,10 +24,10 @@ def test_the_page_and_its_files(expert: Console) -> None:
     assert page.headers["x-content-type-options"] == "nosniff"
     named = set(re.findall(r'(?:src|href)="static/([\w.]+)"', page.text))
     assert named <= set(SOURCES)
-    for name in SOURCES:
+    for name, text in SOURCES.items():
         file = httpx.get(f"{expert.url}/console/static/{name}")
         assert file.status_code == 200
-        assert file.text == SOURCES[name]
+        assert file.text == text
         again = httpx.get(f"{expert.url}/console/static/{name}", headers={"If-None-Match": file.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
 
