@@ -1,4 +1,4 @@
-"""The whole system at its job: a server with the embedded model, a simulated phone, three tasks, and a console to watch.
+"""The whole system at its job: a server with the embedded model, a simulated phone, three tasks, a console to watch.
 
     python examples/demo.py [--headless] [--model NAME_OR_FOLDER] [--language en|zh] [--seed N] [--port N]
 
@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 LOG = Path(__file__).parent.parent / ".cache" / "demo" / "server.log"
@@ -114,7 +115,7 @@ def show(console: Console, url: str, options: argparse.Namespace, stop: threadin
 
 def run(console: Console, http: httpx.Client, phone: str, instruction: str, report: Report, pause: float) -> None:
     """One task, printed as it goes."""
-    console.print(f"[bold]{instruction}[/bold]")
+    console.print(instruction, style="bold", markup=False)
     think, written = "", ""
     body = {"instruction": instruction, "pause": pause}
     task = http.post(f"/phones/{phone}/task", json=body).raise_for_status().json()["task"]["task"]
@@ -152,10 +153,10 @@ def ending(console: Console, event: dict[str, Any], instruction: str, report: Re
     done = event["reached"] is True
     report.done += done
     report.rows.append((instruction, "done" if done else f"not done: {event['outcome']}", event["steps"]))
-    console.print(
-        "  [green]done, checked on the phone[/green]" if done else f"  [red]not done[/red]: {event['message']}"
-    )
-    console.print()
+    if done:
+        console.print("  done, checked on the phone\n", style="green")
+    else:
+        console.print(f"  not done: {event['message']}\n", style="red", markup=False)
 
 
 def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
@@ -169,7 +170,7 @@ def summary(console: Console, stats: dict[str, Any] | None, report: Report) -> N
     """The tables at the end."""
     table = Table("task", "result", "steps")
     for instruction, result, steps in report.rows:
-        table.add_row(instruction, result, str(steps))
+        table.add_row(escape(instruction), result, str(steps))
     console.print(table)
     if report.latencies:
         ordered = sorted(report.latencies)

@@ -17,7 +17,11 @@ KEY = "console-test-key"
 @pytest.fixture
 def locked(checkpoint: Path, tmp_path: Path) -> Iterator[LiveServer]:
     server = LiveServer(
-        tmp_path / "server.log", engine_command(checkpoint), api_keys=[KEY], console={"max_steps": 2, "max_tokens": 200}, grace=1.0
+        tmp_path / "server.log",
+        engine_command(checkpoint),
+        api_keys=[KEY],
+        console={"max_steps": 2, "max_tokens": 200},
+        grace=1.0,
     )
     try:
         server.wait_ready()
