@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -120,16 +123,28 @@ def build(url: str, options: dict[str, Any]) -> tuple[FastAPI, Phones]:
     return app, phones
 
 
+class Server(uvicorn.Server):
+    """Signals are left to :func:`main`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 async def main(options: dict[str, Any]) -> None:
-    """Serve until a signal."""
-    config = uvicorn.Config(FastAPI(), port=0, lifespan="off", access_log=False, timeout_graceful_shutdown=2)
-    socket = config.bind_socket()
-    url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-    config.app, phones = build(url, options)
-    server = uvicorn.Server(config)
+    """Serve until SIGTERM; the phones end first, and with them the streams."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    app, phones = build(url, options)
+    server = Server(uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=2))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     print(url, flush=True)
-    await server.serve(sockets=[socket])
+    await stop.wait()
     await phones.close()
+    server.should_exit = True
+    await serving
 
 
 if __name__ == "__main__":

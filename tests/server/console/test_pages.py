@@ -32,7 +32,7 @@ def test_the_page_and_its_files(expert: Console) -> None:
         assert (again.status_code, again.content) == (304, b"")
 
 
-@pytest.mark.parametrize("name", ["nothing.js", "..%2fpages.py", "%2e%2e%2fpages.py", "..", "index.html%00"])
+@pytest.mark.parametrize("name", ["nothing.js", "..%2fpages.py", "%2e%2e%2fpages.py", "index.html%00"])
 def test_no_other_file(expert: Console, name: str) -> None:
     assert httpx.get(f"{expert.url}/console/static/{name}").status_code == 404
 
