@@ -13,6 +13,7 @@ const FOLLOW_SECONDS = 0.7;
 let phone = null; // the phone's state, as the server last told it
 let step = 0;
 let lastEnd = null;
+let live = false; // the history has been told; what comes now happens now
 let reading = null; // ends the stream of the phone before
 
 const path = (rest) => `phones/${phone.id}/${rest}`;
@@ -80,6 +81,7 @@ async function follow(id) {
   let seen = null;
   let pause = 500;
   while (!mine.signal.aborted) {
+    live = false;
     try {
       await events(id, seen, mine.signal, (event) => {
         pause = 500;
@@ -110,13 +112,12 @@ function gone(reason) {
 
 function take(event) {
   if (event.type === 'state') { phone = event.phone; drawState(); return; }
-  if (event.type === 'frame') { glass.name(event.app); glass.refresh(); return; }
+  if (event.type === 'frame') { live = true; glass.name(event.app); glass.refresh(); return; }
   steps.take(event);
-  const fresh = event.time && Date.now() / 1000 - event.time < 5; // not the past, told again after loading
   if (event.type === 'task') lastEnd = null;
   if (event.type === 'step') { step = event.step; drawStatus(); }
-  if (event.type === 'decided' && fresh) glass.mark(event.gesture, event.points, 'agent');
-  if (event.type === 'ended') { lastEnd = event; drawStatus(); if (fresh) suggest(); }
+  if (event.type === 'decided' && live) glass.mark(event.gesture, event.points, 'agent');
+  if (event.type === 'ended') { lastEnd = event; drawStatus(); if (live) suggest(); }
   if (event.type === 'timed' || event.type === 'ended') figures.latency();
 }
 
@@ -218,7 +219,9 @@ function listen() {
 
 async function pollFigures() {
   for (;;) {
-    if (!document.hidden) await figures.refresh().catch(() => figures.engine(null));
+    if (!document.hidden) {
+      await figures.refresh().catch((error) => figures.engine(error.status === 401 ? { engine: 'locked' } : null));
+    }
     await new Promise((resolve) => { setTimeout(resolve, FIGURES_MS); });
   }
 }

@@ -31,7 +31,7 @@ export class Figures {
   engine(found) {
     this.last = found;
     const state = found?.engine ?? 'lost';
-    $('engine').dataset.state = { ready: 'ready', lost: 'error', stopped: 'error' }[state] ?? 'away';
+    $('engine').dataset.state = { ready: 'ready', lost: 'error', stopped: 'error', locked: 'error' }[state] ?? 'away';
     const model = found?.model;
     $('engine-text').textContent = t(`engine-${state}`, {
       model: model ? `${found.name} · ${number(model.parameters / 1e6, model.parameters < 1e8 ? 1 : 0)} M · ${model.device} ${model.dtype}` : '',

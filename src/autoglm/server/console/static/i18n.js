@@ -67,6 +67,7 @@ const WORDS = {
   'engine-starting': ['模型加载中…', 'loading the model…'],
   'engine-backoff': ['引擎重启中…', 'engine is restarting…'],
   'engine-stopped': ['引擎已停止', 'engine stopped'],
+  'engine-locked': ['需要访问密钥', 'API key needed'],
   'engine-lost': ['连接已断开，重试中…', 'connection lost, trying again…'],
   'status-running': ['第 {step} 步', 'step {step}'],
   'status-asking': ['等待你的回答', 'waits for you'],
