@@ -12,6 +12,7 @@ API_KEYS = "AUTOGLM_API_KEYS"
 API_KEY = "AUTOGLM_API_KEY"
 ADB_HOST = "ANDROID_ADB_SERVER_HOST"
 ADB_PORT = "ANDROID_ADB_SERVER_PORT"
+ARTEFACTS = "AUTOGLM_ARTEFACTS"
 
 
 def model_dir() -> Path | None:
@@ -40,3 +41,8 @@ def adb_server() -> tuple[str, int]:
     if not (port.isdecimal() and 0 < int(port[:9]) < 65536):
         raise InvalidInputError(f"{ADB_PORT} must be a port number", field=ADB_PORT, value=port)
     return os.environ.get(ADB_HOST) or "127.0.0.1", int(port)
+
+
+def artefacts() -> Path:
+    """``AUTOGLM_ARTEFACTS``: where tests leave what people may want to look at, such as screenshots."""
+    return Path(os.environ.get(ARTEFACTS) or ".cache/artefacts")

@@ -10,7 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
-from autoglm.server import EngineLink, ServerConfig, serve
+from autoglm.server import ConsoleConfig, EngineLink, ServerConfig, serve
 
 
 def announce(url: str, _link: EngineLink) -> None:
@@ -24,4 +24,6 @@ if __name__ == "__main__":
         options[name] = tuple(options.get(name, ServerConfig.__dataclass_fields__[name].default))
     if options.get("image_directory"):
         options["image_directory"] = Path(options["image_directory"])
+    if isinstance(options.get("console"), dict):
+        options["console"] = ConsoleConfig(**options["console"])
     raise SystemExit(serve(ServerConfig(**options), json.loads(sys.argv[2]), announce))
