@@ -23,6 +23,7 @@ _HELP = {
     "content_format": "what the chat template gets: a content list, or one string with images first",
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
+    "native_decode": "decode on the compiled kernels where they fit",
 }
 
 

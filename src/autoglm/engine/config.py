@@ -23,6 +23,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         visual_cache_bytes, image_cache_bytes: features by content; processed pixels by encoded bytes. 0: off.
         prefix_caching: reuse of KV prefixes; off recomputes every prompt.
         dual_streams: layout autoglm_phone: encode an image beside the layers that need none; off, one after the other.
+        native_decode: decode on the compiled kernels where they fit; off, on torch.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
 
@@ -40,6 +41,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     image_cache_bytes: int = 256 * 2**20
     prefix_caching: bool = True
     dual_streams: bool = True
+    native_decode: bool = True
     check_integrity: bool = False
     prompt_workers: int = 2
     content_format: Literal["openai", "string"] = "openai"

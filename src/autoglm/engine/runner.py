@@ -10,6 +10,7 @@ from torch import Tensor
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.decode import DecodeRunner
 from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
@@ -28,6 +29,8 @@ class ModelRunner:
         self._visual = visual
         self._kv = KVStore(model.kv_spec, num_blocks * block_size, model.device)
         self._offsets = torch.arange(block_size)
+        context = min(num_blocks * block_size, config.context_length or model.context_length, model.context_length)
+        self._decode = DecodeRunner.of(model, self._kv, config, context)
 
     def copy(self, copy: PartialCopy) -> None:
         """Copy-on-write of a partly matching block."""
@@ -36,7 +39,9 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, chunks: Seq[Chunk]) -> Tensor:
-        """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``."""
+        """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``; valid until the next call."""
+        if self._decode is not None and (logits := self._decode.run(chunks)) is not None:
+            return logits
         context, ids = self._context(chunks)
         hidden = self.model.embed_tokens(ids)
         users, fresh = self._missing(chunks)

@@ -1,0 +1,4 @@
+// The kernels for any machine; the compiler lowers the vectors to what it has.
+#define VL 8
+#define FORWARD forward_base
+#include "forward.h"
