@@ -2,6 +2,6 @@
 
 from autoglm.model.native.decoder import NO_IMAGES, BlockList, ImageList, NativeDecoder
 from autoglm.model.native.description import Sizes, unfit
-from autoglm.model.native.library import level, library
+from autoglm.model.native.library import argmax_minus, level, library
 
-__all__ = ["NO_IMAGES", "BlockList", "ImageList", "NativeDecoder", "Sizes", "level", "library", "unfit"]
+__all__ = ["NO_IMAGES", "BlockList", "ImageList", "NativeDecoder", "Sizes", "argmax_minus", "level", "library", "unfit"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from ctypes import POINTER, c_float, c_int, c_int32, c_void_p
+from ctypes import POINTER, c_int, c_void_p
 from functools import cache
 from importlib.util import find_spec
 
@@ -39,6 +39,14 @@ def level() -> int:
     return -1 if found is None else int(found.autoglm_level())
 
 
+def argmax_minus(logits: int, vocab: int, ids: int, amounts: int, count: int) -> int:
+    """Arg-max of float32 logits after taking ``amounts[i]`` off ``ids[i]``; all but ``vocab`` and ``count`` are
+    addresses (int64 ids, float32 amounts). Only where :func:`library` gives one."""
+    found = library()
+    assert found is not None
+    return int(found.autoglm_choose(logits, vocab, ids, amounts, count))
+
+
 def _declare(found: ctypes.CDLL) -> None:
     found.autoglm_create.argtypes = [POINTER(ModelC), c_int]
     found.autoglm_create.restype = c_void_p
@@ -46,5 +54,5 @@ def _declare(found: ctypes.CDLL) -> None:
     found.autoglm_destroy.restype = None
     found.autoglm_step.argtypes = [c_void_p, POINTER(RowC), c_int, c_void_p]
     found.autoglm_step.restype = None
-    found.autoglm_choose.argtypes = [c_void_p, c_int, POINTER(c_int32), POINTER(c_float), c_int]
+    found.autoglm_choose.argtypes = [c_void_p, c_int, c_void_p, c_void_p, c_int]
     found.autoglm_choose.restype = c_int

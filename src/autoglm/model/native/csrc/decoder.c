@@ -180,7 +180,7 @@ void autoglm_step(decoder_t *d, const row_t *rows, int count, float *logits) {
 }
 
 // Index of the largest of logits[i] - amount of i; the first of equals. Restores what it changes.
-int autoglm_choose(float *logits, int vocab, const int32_t *ids, const float *amounts, int count) {
+int autoglm_choose(float *logits, int vocab, const int64_t *ids, const float *amounts, int count) {
   float kept[count > 0 ? count : 1];
   for (int i = 0; i < count; i++) kept[i] = logits[ids[i]], logits[ids[i]] -= amounts[i];
   float top[16];
