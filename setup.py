@@ -1,14 +1,19 @@
-"""Compiled parts of the package. All are optional: where no compiler is found, Python does their work."""
+"""Extensions in C. Everything else is in pyproject.toml; without a compiler the package works without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 from setuptools import Extension, setup
 
-_NATIVE = "src/autoglm/model/native/csrc"
+NATIVE_DECODE = Path("src/autoglm/model/native/csrc")
+
 EXTENSIONS = [
     Extension(
         "autoglm.model.native._decode",
-        [f"{_NATIVE}/{name}.c" for name in ("base", "avx2", "avx512", "decoder")],
-        depends=[f"{_NATIVE}/{name}.h" for name in ("decoder", "vectors", "linear", "attention", "forward")],
-        extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-Wno-psabi", "-Wno-unused-function"],
+        sources=[str(source) for source in sorted(NATIVE_DECODE.glob("*.c"))],
+        depends=[str(header) for header in sorted(NATIVE_DECODE.glob("*.h"))],
+        extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-g0", "-Wno-psabi", "-Wno-unused-function"],
         extra_link_args=["-lm", "-lpthread"],
         optional=True,
     ),

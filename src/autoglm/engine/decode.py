@@ -15,7 +15,9 @@ from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import KVStore
-from autoglm.model.native import NO_IMAGES, BlockList, ImageList, NativeDecoder, Sizes, library, unfit
+from autoglm.model.native.decoder import NO_IMAGES, BlockList, ImageList, NativeDecoder
+from autoglm.model.native.description import Sizes, unfit
+from autoglm.model.native.library import library
 from autoglm.model.registry import Model
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoglm.model.native import argmax_minus, library
+from autoglm.model.native.library import argmax_minus, library
 
 _FIRST_CAPACITY = 64
 
@@ -51,11 +51,17 @@ class CountPenalties:
         self._ids_at, self._amounts_at = self._ids.ctypes.data, self._amounts.ctypes.data
 
 
-def best_token(logits: Tensor, penalties: CountPenalties | None) -> int:
-    """Arg-max of fp32 ``logits [vocab]`` under penalties; the first of equals."""
+def best_token(logits: Tensor, row: int, penalties: CountPenalties | None) -> int:
+    """Arg-max of a row of fp32 ``logits [rows, vocab]`` (may be overwritten) under penalties; the first of equals."""
     if library() is not None and logits.device.type == "cpu" and logits.is_contiguous():
+        vocab = logits.shape[1]
         ids, amounts, count = (0, 0, 0) if penalties is None else penalties.addresses
-        return argmax_minus(logits.data_ptr(), logits.shape[0], ids, amounts, count)
+        return argmax_minus(logits.data_ptr() + row * vocab * logits.itemsize, vocab, ids, amounts, count)
+    return _best_by_torch(logits[row], penalties)
+
+
+@torch.inference_mode()
+def _best_by_torch(logits: Tensor, penalties: CountPenalties | None) -> int:
     if penalties is not None:
         penalties.apply(logits)
     return int(logits.argmax())

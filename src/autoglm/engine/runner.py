@@ -37,11 +37,14 @@ class ModelRunner:
         rows = self._offsets[: copy.tokens].to(self.model.device)
         self._kv.copy_slots(rows + copy.source * self.block_size, rows + copy.target * self.block_size)
 
-    @torch.inference_mode()
     def run(self, chunks: Seq[Chunk]) -> Tensor:
         """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``; valid until the next call."""
         if self._decode is not None and (logits := self._decode.run(chunks)) is not None:
             return logits
+        return self._run_modules(chunks)
+
+    @torch.inference_mode()
+    def _run_modules(self, chunks: Seq[Chunk]) -> Tensor:
         context, ids = self._context(chunks)
         hidden = self.model.embed_tokens(ids)
         users, fresh = self._missing(chunks)

@@ -81,10 +81,11 @@ class SamplerState:
         if self._seen is not None:
             self._seen[token] = True
 
-    def best(self, logits: Tensor) -> int:
-        """The token, where :attr:`greedy_by_counts`; ``logits [vocab]`` as :meth:`choose`."""
-        return best_token(logits, self._penalties)
+    def best(self, logits: Tensor, row: int) -> Choice:
+        """For fp32 ``logits [rows, vocab]`` (may be overwritten), where :attr:`greedy_by_counts`."""
+        return Choice(best_token(logits, row, self._penalties))
 
+    @torch.inference_mode()
     def choose(self, logits: Tensor) -> Choice:
         """Sample from fp32 ``logits [vocab]`` (may be overwritten)."""
         top = self._top_logprobs(logits)
@@ -134,10 +135,9 @@ class SamplerState:
         return probs
 
 
-@torch.inference_mode()
 def sample(logits: Tensor, states: Sequence[SamplerState]) -> list[Choice]:
     """One token per row of fp32 ``logits [rows, vocab]``."""
     return [
-        Choice(state.best(logits[row])) if state.greedy_by_counts else state.choose(logits[row])
+        state.best(logits, row) if state.greedy_by_counts else state.choose(logits[row])
         for row, state in enumerate(states)
     ]

@@ -13,7 +13,8 @@ from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.autoglm_phone.fusion import GatedCrossAttention
 from autoglm.model.context import KVStore
 from autoglm.model.decoder import DecoderLayer
-from autoglm.model.native.structs import BF16, F32, LayerC, MatrixC, ModelC
+from autoglm.model.native.structs import BF16, F32, INT4, INT8, LayerC, MatrixC, ModelC
+from autoglm.model.quantized.linear import QuantizedLinear
 from autoglm.model.registry import Model
 
 LANES = 16
@@ -66,13 +67,27 @@ class Description:
         return self.pointer(tensor.detach().float().contiguous())
 
     def matrix(self, module: nn.Module) -> MatrixC:
-        """A linear layer or an embedding."""
+        """A linear layer, packed or not, or an embedding."""
+        if isinstance(module, QuantizedLinear):
+            return self._packed(module)
         weight = module.get_parameter("weight").detach()
         bias = getattr(module, "bias", None)
         rows, cols = weight.shape
         out = MatrixC(type=_TYPES[weight.dtype], rows=rows, cols=cols, data=self.pointer(weight))
         if bias is not None:
             out.bias = self.vector(bias)
+        return out
+
+    def _packed(self, module: QuantizedLinear) -> MatrixC:
+        out = MatrixC(
+            type=INT8 if module.scheme == "int8" else INT4,
+            rows=module.rows,
+            cols=module.cols,
+            data=self.pointer(module.packed),
+            scales=self.pointer(module.scales),
+        )
+        if module.bias is not None:
+            out.bias = self.vector(module.bias)
         return out
 
 

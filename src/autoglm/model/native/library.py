@@ -8,7 +8,7 @@ from ctypes import POINTER, c_int, c_void_p
 from functools import cache
 from importlib.util import find_spec
 
-from autoglm.model.native.structs import ABI, ModelC, RowC
+from autoglm.model.native.structs import ABI, MatrixC, ModelC, RowC
 
 log = logging.getLogger(__name__)
 _MODULE = "autoglm.model.native._decode"
@@ -54,5 +54,7 @@ def _declare(found: ctypes.CDLL) -> None:
     found.autoglm_destroy.restype = None
     found.autoglm_step.argtypes = [c_void_p, POINTER(RowC), c_int, c_void_p]
     found.autoglm_step.restype = None
+    found.autoglm_widen.argtypes = [POINTER(MatrixC), c_void_p, c_int]
+    found.autoglm_widen.restype = None
     found.autoglm_choose.argtypes = [c_void_p, c_int, c_void_p, c_void_p, c_int]
     found.autoglm_choose.restype = c_int

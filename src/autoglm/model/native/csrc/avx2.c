@@ -3,5 +3,6 @@
 #pragma GCC target("avx2,fma,f16c")
 #define VL 8
 #define FORWARD forward_avx2
+#define WIDEN widen_avx2
 #include "forward.h"
 #endif

@@ -167,6 +167,16 @@ failed:
   return NULL;
 }
 
+// A matrix as f32, row by row.
+void autoglm_widen(const matrix_t *m, float *out, int level) {
+#ifdef __x86_64__
+  if (level >= 2) widen_avx512(m, out);
+  else if (level == 1) widen_avx2(m, out);
+  else
+#endif
+    widen_base(m, out), (void)level;
+}
+
 // One step; logits: [rows that want them][vocab].
 void autoglm_step(decoder_t *d, const row_t *rows, int count, float *logits) {
   d->rows = rows;

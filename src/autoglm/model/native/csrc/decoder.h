@@ -5,12 +5,12 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define ABI 1
+#define ABI 2
 
 enum weight_type { F32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
 
 // rows x cols, row by row. INT8: one scale per row. INT4: groups of 32 columns; byte j of a group holds
-// column j in its low half and column j + 16 in its high half, biased by 8; one bf16 scale per group.
+// column j in its low half and column j + 16 in its high half, as indices into CODES; one bf16 scale per group.
 typedef struct {
   int32_t type, rows, cols, reserved;
   const void *data, *scales;
@@ -93,9 +93,13 @@ struct decoder {
   _Atomic uint32_t arrived, generation;
 };
 
+// Per instruction set: a step, and a whole matrix as f32.
 void forward_base(worker_t *);
 void forward_avx2(worker_t *);
 void forward_avx512(worker_t *);
+void widen_base(const matrix_t *, float *);
+void widen_avx2(const matrix_t *, float *);
+void widen_avx512(const matrix_t *, float *);
 
 // Wait until all threads of the step are here.
 void pool_barrier(decoder_t *);

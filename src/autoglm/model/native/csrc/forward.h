@@ -259,3 +259,13 @@ void FORWARD(worker_t *w) {
   share_linear(w, &m->head, rows, w->normed, m->hidden, d->logits);
   pool_barrier(d);
 }
+
+void WIDEN(const matrix_t *m, float *out) {
+  for (int r = 0; r < m->rows; r++) {
+    float *row = out + (int64_t)r * m->cols;
+    if (m->type == INT4) widen(m, INT4, r, row);
+    else if (m->type == INT8) widen(m, INT8, r, row);
+    else if (m->type == BF16) widen(m, BF16, r, row);
+    else widen(m, F32, r, row);
+  }
+}

@@ -11,11 +11,18 @@ INLINE size_t row_bytes(const int type, int cols) {
   return type == F32 ? (size_t)cols * 4 : type == BF16 ? (size_t)cols * 2 : type == INT8 ? (size_t)cols : (size_t)cols / 2;
 }
 
-// Column VL*half.. of the 32 weights in 16 bytes, as whole numbers -8..7 in floats.
+// What the 16 codes of INT4 stand for: closer together near zero, where weights are (the table of llama.cpp's IQ4_NL).
+static const float CODES[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+// Columns part*VL.. of the 32 weights in 16 bytes.
 INLINE vf nibbles(const uint8_t *bytes, int part) {
   int offset = (part * VL) % 16, shift = part * VL >= 16 ? 4 : 0;
-  vi wide = __builtin_convertvector(*(const vn_loose *)(bytes + offset), vi);
-  return __builtin_convertvector(((wide >> shift) & 15) - 8, vf);
+  vi index = __builtin_convertvector(*(const vn_loose *)(bytes + offset), vi) >> shift;
+#if VL == 16
+  return __builtin_shuffle(load(CODES), index);  // takes the index modulo 16
+#else
+  return __builtin_shuffle(load(CODES), load(CODES + 8), index);
+#endif
 }
 
 INLINE void finish(const matrix_t *m, const int type, int r, int count, const float *sums, float *out) {
