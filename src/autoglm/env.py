@@ -13,6 +13,7 @@ API_KEY = "AUTOGLM_API_KEY"
 ADB_HOST = "ANDROID_ADB_SERVER_HOST"
 ADB_PORT = "ANDROID_ADB_SERVER_PORT"
 ARTEFACTS = "AUTOGLM_ARTEFACTS"
+CACHE_DIR = "AUTOGLM_CACHE_DIR"
 
 
 def model_dir() -> Path | None:
@@ -46,3 +47,11 @@ def adb_server() -> tuple[str, int]:
 def artefacts() -> Path:
     """``AUTOGLM_ARTEFACTS``: where tests leave what people may want to look at, such as screenshots."""
     return Path(os.environ.get(ARTEFACTS) or ".cache/artefacts")
+
+
+def cache_dir() -> Path:
+    """``AUTOGLM_CACHE_DIR``, else ``autoglm`` in the user's cache folder: what can be made again at any time."""
+    value = os.environ.get(CACHE_DIR)
+    if value:
+        return Path(value)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autoglm"

@@ -15,6 +15,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         device: ``auto`` is CUDA if there, else CPU. dtype: ``auto`` is the checkpoint's on CUDA, float32 on CPU
             (where 16-bit products are slower).
+        quantization: weights of the decoder in 8 or 4 bits (CPU); packed once, then kept in the cache folder.
         threads: intra-op threads of torch; 0 leaves torch's choice.
         context_length: cap on prompt + answer; ``None``: the model's.
         kv_cache_bytes: paged KV memory; ``None``: a share of what is free, at most eight full contexts.
@@ -23,11 +24,13 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         visual_cache_bytes, image_cache_bytes: features by content; processed pixels by encoded bytes. 0: off.
         prefix_caching: reuse of KV prefixes; off recomputes every prompt.
         dual_streams: layout autoglm_phone: encode an image beside the layers that need none; off, one after the other.
+        native_decode: decode on the compiled kernels where they fit; off, on torch.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
 
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["none", "int8", "int4"] = "none"
     threads: int = 0
     context_length: int | None = None
     kv_cache_bytes: int | None = None
@@ -40,6 +43,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     image_cache_bytes: int = 256 * 2**20
     prefix_caching: bool = True
     dual_streams: bool = True
+    native_decode: bool = True
     check_integrity: bool = False
     prompt_workers: int = 2
     content_format: Literal["openai", "string"] = "openai"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from autoglm import env
 from autoglm.cache import KVCache, VisualCache, sighted_identity
 from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
@@ -17,10 +18,11 @@ from autoglm.engine.runner import ModelRunner
 from autoglm.engine.sampling import Choice, sample
 from autoglm.engine.scheduler import Chunk, Scheduler
 from autoglm.engine.sequence import Sequence
-from autoglm.errors import AutoGLMError
+from autoglm.errors import AutoGLMError, InvalidInputError
 from autoglm.messages import Accepted, ErrorInfo, Event, Failed, ModelInfo, Output, SamplingParams, Stats, Submit
 from autoglm.model.context import ImageFeatures
 from autoglm.model.loading import load_checkpoint
+from autoglm.model.quantized import load_quantized, parameter_count
 from autoglm.model.registry import Model
 from autoglm.prompt import ImageLimits, Prompt, PromptBuilder, PromptLimits
 
@@ -56,7 +58,12 @@ class Engine:
         dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
         if dtype is None and device == "cpu":
             dtype = torch.float32
-        model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
+        if config.quantization == "none":
+            model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
+        else:
+            _check_quantization(device)
+            store = env.cache_dir() / "packed"
+            model = load_quantized(path, config.quantization, dtype=dtype, store=store, progress=progress)
         prompts = PromptBuilder.from_checkpoint(
             path,
             model.layout,
@@ -121,7 +128,7 @@ class Engine:
         """What is loaded."""
         return ModelInfo(
             layout=self.model.layout,
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            parameters=parameter_count(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."),
             device=str(self.model.device),
             context_length=self.admission.context_length,
@@ -212,3 +219,10 @@ class Engine:
             group.remove(sequence)
             if not group:
                 del self._live[sequence.request_id]
+
+
+def _check_quantization(device: str) -> None:
+    if torch.device(device).type != "cpu":
+        raise InvalidInputError(
+            f"quantization works on the CPU, not on {device}", field="quantization", limit="cpu", value=device
+        )
