@@ -7,6 +7,7 @@ from pathlib import Path
 
 MODEL_DIR = "AUTOGLM_MODEL_DIR"
 API_KEYS = "AUTOGLM_API_KEYS"
+CACHE = "AUTOGLM_CACHE"
 
 
 def model_dir() -> Path | None:
@@ -18,3 +19,8 @@ def model_dir() -> Path | None:
 def api_keys() -> tuple[str, ...]:
     """``AUTOGLM_API_KEYS``: accepted keys, separated by commas."""
     return tuple(key.strip() for key in os.environ.get(API_KEYS, "").split(",") if key.strip())
+
+
+def cache_implementation() -> str:
+    """``AUTOGLM_CACHE``: ``auto`` (also when unset), ``slab`` or ``python``, for caches that do not say themselves."""
+    return os.environ.get(CACHE) or "auto"
