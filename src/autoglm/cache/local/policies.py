@@ -66,7 +66,7 @@ class Lru:
         if node.home is not None:
             node.home.detach(node)
 
-    def victim(self, keep: Node | None) -> Node | None:
+    def victim(self, keep: Node | None) -> Node | None:  # noqa: ARG002
         return self._segments.victim()
 
     def settle(self) -> None:
@@ -78,7 +78,7 @@ class Lru:
     def order(self) -> list[Node]:
         return self._segments.order()
 
-    def resized(self, capacity: int) -> Self:
+    def resized(self, capacity: int) -> Self:  # noqa: ARG002
         return self._moved(type(self)())
 
     def _moved(self, fresh: Self) -> Self:
@@ -183,7 +183,7 @@ class Lfu:
             bucket = bucket.after
         return nodes
 
-    def resized(self, capacity: int) -> Self:
+    def resized(self, capacity: int) -> Self:  # noqa: ARG002
         return self
 
     def sizes(self) -> tuple[int, int, int, int]:

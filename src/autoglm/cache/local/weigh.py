@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 
-def payload_bytes(key: object, value: object) -> int:
+def payload_bytes(_key: object, value: object) -> int:
     """Bytes of the value: ``nbytes`` of arrays and tensors, the members of plain containers, else its own size.
 
     Shared members are counted each time they are met; the key is not counted.
