@@ -81,7 +81,7 @@ static void store_retarget(Store *s, enum policy policy)
 static int store_open(Store *s, uint32_t capacity, uint64_t max_weight, enum policy policy)
 {
     memset(s, 0, sizeof(*s));
-    uint32_t buckets = power_of_two(capacity + 1) * 2;
+    uint32_t buckets = power_of_two(capacity + (uint32_t)((uint64_t)capacity * 7 / 20) + 2); /* 1.35 to 2.7 each */
     s->capacity = s->room = capacity;
     s->max_weight = max_weight;
     s->free = NONE;
