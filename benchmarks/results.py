@@ -27,6 +27,8 @@ UNITS_MORE_IS_BETTER = {
     "tokens": True,
     "share": True,
     "GB/s": True,
+    "ns": False,
+    "bytes": False,
 }
 
 

@@ -14,6 +14,7 @@ ADB_HOST = "ANDROID_ADB_SERVER_HOST"
 ADB_PORT = "ANDROID_ADB_SERVER_PORT"
 ARTEFACTS = "AUTOGLM_ARTEFACTS"
 CACHE_DIR = "AUTOGLM_CACHE_DIR"
+CACHE = "AUTOGLM_CACHE"
 
 
 def model_dir() -> Path | None:
@@ -55,3 +56,8 @@ def cache_dir() -> Path:
     if value:
         return Path(value)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autoglm"
+
+
+def cache_implementation() -> str:
+    """``AUTOGLM_CACHE``: ``auto`` (also when unset), ``slab`` or ``python``, for caches that do not say themselves."""
+    return os.environ.get(CACHE) or "auto"
