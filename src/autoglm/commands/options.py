@@ -23,6 +23,8 @@ _HELP = {
     "content_format": "what the chat template gets: a content list, or one string with images first",
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
+    "host_kv_bytes": "host memory for KV blocks that leave the pool; 0: off",
+    "host_kv_min_blocks": "compute fewer blocks again rather than load them; 0: measured at start",
 }
 
 

@@ -45,12 +45,19 @@ class Admission:
     ``submit`` may be called from any thread; everything else belongs to the engine's loop.
     """
 
-    def __init__(self, config: EngineConfig, model: Model, prompts: PromptBuilder, token_capacity: int) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model: Model,
+        prompts: PromptBuilder,
+        token_capacity: int,
+        ordinals: ImageOrdinals,
+    ) -> None:
         self._config = config
         self._model = model
         self._prompts = prompts
         self.context_length = min(token_capacity, config.context_length or model.context_length, model.context_length)
-        self._ordinals = ImageOrdinals()
+        self._ordinals = ordinals
         self._orders = itertools.count()
         self._workers = ThreadPoolExecutor(config.prompt_workers, "prompt")
         self._building: dict[str, tuple[_Build, Future[None]]] = {}

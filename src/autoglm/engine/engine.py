@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from autoglm.cache import KVCache, VisualCache, sighted_identity
+from autoglm.cache import ImageOrdinals, KVCache, PartialCopy, VisualCache, sighted_identity
 from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.host import host_tier
 from autoglm.engine.memory import kv_blocks
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
 from autoglm.engine.runner import ModelRunner
@@ -33,11 +34,18 @@ class Engine:
         self.model = model
         self.prompts = prompts
         blocks = kv_blocks(config, model)
-        self.kv = KVCache(blocks, config.block_size, reuse=config.prefix_caching)
+        ordinals = ImageOrdinals()
         self.visual: VisualCache[ImageFeatures] = VisualCache(config.visual_cache_bytes)
         self.runner = ModelRunner(model, blocks, config, self.visual)
-        self.scheduler = Scheduler(config, self.kv, self.visual, self.runner.copy)
-        self.admission = Admission(config, model, prompts, blocks * config.block_size)
+        self.kv = KVCache(
+            blocks,
+            config.block_size,
+            reuse=config.prefix_caching,
+            host=host_tier(config, model, self.runner.store, ordinals),
+            spare=-(-config.max_batch_tokens // config.block_size),
+        )
+        self.scheduler = Scheduler(config, self.kv, self.visual, self._copy)
+        self.admission = Admission(config, model, prompts, blocks * config.block_size, ordinals)
         self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0
         self._live: dict[str, list[Sequence]] = {}
         self._events: list[Event] = []
@@ -112,6 +120,7 @@ class Engine:
         for job in self.admission.take():
             self._start(job)
         chunks = self.scheduler.schedule()
+        self.kv.flush()
         if chunks:
             self._run(chunks)
         events, self._events = self._events, []
@@ -142,6 +151,10 @@ class Engine:
     def close(self) -> None:
         """Stop the prompt workers."""
         self.admission.close()
+
+    def _copy(self, copy: PartialCopy) -> None:
+        self.kv.flush()
+        self.runner.copy(copy)
 
     def _start(self, job: Job) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autoglm.cache.host import HostTier
 from autoglm.engine.memory import resident_bytes
 from autoglm.engine.output import Piece
 from autoglm.engine.sampling import Choice
@@ -70,6 +71,8 @@ def stats_of(engine: Engine) -> Stats:
         ),
         engine.prompts.images.stats(),
     ]
+    if kv.host is not None:
+        caches.append(host_stats(kv.host))
     return Stats(
         waiting=len(engine.scheduler.waiting) + engine.admission.pending,
         running=len(engine.scheduler.running),
@@ -83,4 +86,21 @@ def stats_of(engine: Engine) -> Stats:
         kv_block_tokens=kv.block_size,
         resident_bytes=resident_bytes(),
         caches=caches,
+    )
+
+
+def host_stats(host: HostTier) -> CacheStats:
+    """The host tier's; hits and misses in tokens, loads in blocks."""
+    store = host.store
+    return CacheStats(
+        name="kv_host",
+        hits=host.counters.hits,
+        misses=host.counters.misses,
+        evictions=sum(store.evictions.values()),
+        entries=len(store),
+        bytes=store.bytes,
+        capacity_bytes=store.arena.total_bytes,
+        loads=host.counters.loads,
+        load_seconds=host.counters.seconds,
+        causes=dict(store.evictions),
     )

@@ -29,6 +29,11 @@ class ModelRunner:
         self._kv = KVStore(model.kv_spec, num_blocks * block_size, model.device)
         self._offsets = torch.arange(block_size)
 
+    @property
+    def store(self) -> KVStore:
+        """The memory behind the block pool."""
+        return self._kv
+
     def copy(self, copy: PartialCopy) -> None:
         """Copy-on-write of a partly matching block."""
         rows = self._offsets[: copy.tokens].to(self.model.device)

@@ -138,7 +138,7 @@ class Scheduler:
         if chunk is None:
             self._give_back(sequence)
             return False
-        self._kv.count(cached, total - cached)
+        self._kv.count(table, cached, total - cached)
         if sequence.cached_tokens < 0:
             sequence.cached_tokens = cached
         self.waiting.remove(sequence)
