@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from autoglm.cache.blocks import BlockPool
 from autoglm.cache.host.tier import HostTier
 from autoglm.cache.prefix import Node, PrefixIndex
+from autoglm.cache.shields import Shields
 from autoglm.cache.stats import Counters
 
 
@@ -71,6 +72,7 @@ class KVCache:
         self._index = PrefixIndex(block_size)
         self._pool = BlockPool(num_blocks, block_size, self._evicted)
         self._tables: set[int] = set()
+        self.shields = Shields(self._index, self._pool, self.host)
 
     @property
     def num_blocks(self) -> int:
@@ -84,6 +86,11 @@ class KVCache:
     @property
     def indexed_blocks(self) -> int:
         return len(self._index)
+
+    @property
+    def shielded_evictions(self) -> int:
+        """Blocks taken although somebody waited for them."""
+        return self._pool.shielded_evictions
 
     def open(self, salt: str, identities: Sequence[int], limit: int) -> tuple[BlockTable, int, PartialCopy | None]:
         """Start a table with the longest known prefix of ``identities[:limit]``.
@@ -161,13 +168,54 @@ class KVCache:
         if self.reuse and start < computed:
             self._append(table, tuple(identities[start:computed]), partial=True)
 
-    def release(self, table: BlockTable, identities: Sequence[int], computed: int) -> None:
-        """Give all blocks back; what was computed stays findable, a last partly filled block included."""
+    def release(self, table: BlockTable, identities: Sequence[int], computed: int) -> Node | None:
+        """Give all blocks back; what was computed stays findable, a last partly filled block included.
+
+        Returns the node of the last whole block.
+        """
         self._tables.remove(id(table))
         self.publish(table, identities, computed)
         # Last block first: leaves become the oldest idle blocks, so chains are eaten from their ends.
         self._pool.drop(reversed(table.blocks), self._index.__contains__)
         table.blocks = []
+        return table.node
+
+    def missing(self, salt: str, identities: Sequence[int], limit: int) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Blocks of ``identities[:limit]`` that neither the pool nor the host tier has.
+
+        Returns:
+            how many whole blocks are here, and (name, parent's name) of each after them that has a name.
+        """
+        wanted: list[tuple[bytes, bytes]] = []
+        host, size = self.host, self.block_size
+        if host is None:
+            return 0, wanted
+        nodes = self._index.match(salt, identities, limit).nodes
+        name = nodes[-1].name if nodes else host.names.root(salt)
+        here = len(nodes)
+        if name is not None:
+            entries = host.match(name, identities, here * size, limit, size)
+            here += len(entries)
+            name = entries[-1].key if entries else name
+        for start in range(here * size, limit - size + 1, size):
+            parent = name
+            name = None if parent is None else host.names.extend(parent, identities[start : start + size])
+            if name is None or parent is None:
+                break
+            wanted.append((name, parent))
+        return here, wanted
+
+    def named_chain(self, leaf: Node, skip: Callable[[bytes], bool]) -> tuple[list[bytes], list[int]]:
+        """Names and blocks up to ``leaf``, root first, as far as they are in the pool and not to be skipped."""
+        names: list[bytes] = []
+        blocks: list[int] = []
+        node: Node | None = leaf
+        while node is not None and node.name is not None and self._index.holds(node):
+            if not skip(node.name):
+                names.append(node.name)
+                blocks.append(node.block)
+            node = node.parent
+        return names[::-1], blocks[::-1]
 
     def check_integrity(self, held: int | None = None) -> None:
         """Raise :class:`RuntimeError` if anything disagrees.

@@ -58,6 +58,10 @@ class PrefixIndex:
         """The root of a salt's tree; created on first use, dropped when its last block goes."""
         return self._roots.setdefault(salt, Node((), -1, None))
 
+    def find_root(self, salt: str) -> Node | None:
+        """The root of a salt's tree, if there is one."""
+        return self._roots.get(salt)
+
     def match(self, salt: str, identities: Sequence[int], limit: int) -> Match:
         """The longest indexed prefix of ``identities[:limit]``."""
         node = self._roots.get(salt)

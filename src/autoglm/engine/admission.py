@@ -30,6 +30,8 @@ class Job:
     salt: str
     prompt: Prompt | None
     error: Exception | None = None
+    session: str = ""
+    keep_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +173,8 @@ class Admission:
                     ),
                     output=OutputStream(self._prompts.tokenizer, job.sampling, self._model.stop_token_ids, max_tokens),
                     leader=found[0] if found else None,
+                    session=job.session,
+                    keep_seconds=job.keep_seconds,
                 )
             )
         return found
@@ -201,5 +205,15 @@ class Admission:
             prompt = self._prompts.build(command.messages)
         except Exception as caught:  # whatever went wrong belongs to this request, and reaches its client
             error = caught
-        job = Job(command.id, command.sampling, command.n, command.priority, command.cache_salt, prompt, error)
+        job = Job(
+            command.id,
+            command.sampling,
+            command.n,
+            command.priority,
+            command.cache_salt,
+            prompt,
+            error,
+            command.session,
+            command.keep_seconds,
+        )
         self._ready.append((build, job))

@@ -24,6 +24,11 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         prefix_caching: reuse of KV prefixes; off recomputes every prompt.
         host_kv_bytes: host memory for KV blocks that leave the pool; they come back by copy. 0: off.
         host_kv_min_blocks: fewer blocks are computed again rather than loaded; 0: measured at start.
+        lookahead: so many waiting requests have what they will hit shielded from eviction; 0: off.
+        kv_disk_directory, kv_disk_bytes: finished requests' blocks also go to files, found again after a restart.
+        kv_redis_url, kv_redis_ttl: and to Redis (seconds), where other replicas find them; password: environment.
+        kv_fetch_ms: a prompt waits no longer for disk or Redis, nor longer than computing would take.
+        share_features: visual features go the same way.
         dual_streams: layout autoglm_phone: encode an image beside the layers that need none; off, one after the other.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
@@ -43,6 +48,13 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     prefix_caching: bool = True
     host_kv_bytes: int = 0
     host_kv_min_blocks: int = 0
+    lookahead: int = 32
+    kv_disk_directory: str = ""
+    kv_disk_bytes: int = 4 * 2**30
+    kv_redis_url: str = ""
+    kv_redis_ttl: int = 3600
+    kv_fetch_ms: int = 1000
+    share_features: bool = True
     dual_streams: bool = True
     check_integrity: bool = False
     prompt_workers: int = 2

@@ -15,6 +15,7 @@ from autoglm.cache.host import ChainNames, HostTier, TensorTransfer
 from autoglm.engine.config import EngineConfig
 from autoglm.errors import InvalidInputError
 from autoglm.model.context import ForwardContext, KVStore, SequenceSlice
+from autoglm.model.identity import weights_identity
 from autoglm.model.registry import Model
 
 log = logging.getLogger(__name__)
@@ -22,14 +23,16 @@ _BLOCKS = 8
 _REPEATS = 3
 
 
-def host_tier(config: EngineConfig, model: Model, store: KVStore, ordinals: ImageOrdinals) -> HostTier | None:
-    """The tier the options ask for; ``None`` if it is off.
+def host_tier(
+    config: EngineConfig, model: Model, store: KVStore, ordinals: ImageOrdinals
+) -> tuple[HostTier | None, BreakEven | None]:
+    """The tier the options ask for, ``None`` if it is off; and what was measured for it, unless options say.
 
     Raises:
         InvalidInputError: not even one block fits.
     """
     if not config.host_kv_bytes or not config.prefix_caching:
-        return None
+        return None, None
     page = model.kv_spec.bytes_per_token * config.block_size
     pages = config.host_kv_bytes // page
     if pages < 1:
@@ -40,13 +43,23 @@ def host_tier(config: EngineConfig, model: Model, store: KVStore, ordinals: Imag
             value=config.host_kv_bytes,
         )
     transfer = TensorTransfer(store.keys, store.values, config.block_size, pages)
-    min_blocks = config.host_kv_min_blocks
-    if not min_blocks:
+    found = None
+    if not config.host_kv_min_blocks:
         found = measure(model, store, transfer, config.block_size, pages)
-        min_blocks = found.min_blocks(pages)
         log.info("host KV: %s", found)
-    names = ChainNames(b"", ordinals)
-    return HostTier(names, transfer, pages=pages, page_bytes=page, min_blocks=min_blocks)
+    identity = b""
+    if config.kv_disk_directory or config.kv_redis_url:
+        start = time.perf_counter()
+        identity = weights_identity(model) + repr(("kv", model.kv_spec, config.block_size)).encode()
+        log.info("shared KV: the weights' identity was computed in %.1f s", time.perf_counter() - start)
+    tier = HostTier(
+        ChainNames(identity, ordinals),
+        transfer,
+        pages=pages,
+        page_bytes=page,
+        min_blocks=found.min_blocks(pages) if found else config.host_kv_min_blocks,
+    )
+    return tier, found
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autoglm.cache.host import HostTier
+from autoglm.cache.host import BlobStore, HostTier
 from autoglm.engine.memory import resident_bytes
 from autoglm.engine.output import Piece
 from autoglm.engine.sampling import Choice
@@ -57,6 +57,7 @@ def stats_of(engine: Engine) -> Stats:
             misses=kv.counters.misses,
             evictions=kv.counters.evictions,
             entries=kv.indexed_blocks,
+            causes={"shielded": kv.shielded_evictions},
             bytes=kv.indexed_blocks * token_bytes,
             capacity_bytes=kv.num_blocks * token_bytes,
         ),
@@ -66,6 +67,7 @@ def stats_of(engine: Engine) -> Stats:
             misses=visual.counters.misses,
             evictions=visual.counters.evictions,
             entries=len(visual),
+            loads=visual.offered,
             bytes=visual.bytes,
             capacity_bytes=visual.capacity_bytes,
         ),
@@ -73,6 +75,8 @@ def stats_of(engine: Engine) -> Stats:
     ]
     if kv.host is not None:
         caches.append(host_stats(kv.host))
+    if engine.sharing is not None:
+        caches += [store_stats(store) for store in engine.sharing.shared.stores]
     return Stats(
         waiting=len(engine.scheduler.waiting) + engine.admission.pending,
         running=len(engine.scheduler.running),
@@ -98,9 +102,26 @@ def host_stats(host: HostTier) -> CacheStats:
         misses=host.counters.misses,
         evictions=sum(store.evictions.values()),
         entries=len(store),
-        bytes=store.bytes,
+        bytes=store.size,
         capacity_bytes=store.arena.total_bytes,
         loads=host.counters.loads,
         load_seconds=host.counters.seconds,
         causes=dict(store.evictions),
+    )
+
+
+def store_stats(store: BlobStore) -> CacheStats:
+    """A shared store's, in values: blocks and features."""
+    counters = store.counters
+    return CacheStats(
+        name=store.name,
+        hits=counters.hits,
+        misses=counters.misses,
+        evictions=counters.evictions,
+        entries=counters.puts,
+        bytes=store.size,
+        capacity_bytes=store.capacity_bytes,
+        loads=counters.hits,
+        load_seconds=counters.seconds,
+        causes={"broken": counters.broken, "errors": counters.errors},
     )

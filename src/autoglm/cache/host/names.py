@@ -24,13 +24,13 @@ class ChainNames:
     """
 
     def __init__(self, identity: bytes, ordinals: ImageOrdinals) -> None:
-        self._identity = identity
+        self.identity = identity
         self._ordinals = ordinals
 
     def root(self, salt: str) -> bytes:
         """The name before the first block; salts never share."""
         tenant = salt.encode()
-        return _hash(_FORMAT, struct.pack("<QQ", len(self._identity), len(tenant)), self._identity, tenant)
+        return _hash(_FORMAT, struct.pack("<QQ", len(self.identity), len(tenant)), self.identity, tenant)
 
     def extend(self, parent: bytes, identities: Sequence[int]) -> bytes | None:
         """The name of the block with these tokens; ``None`` if an image among them was forgotten."""

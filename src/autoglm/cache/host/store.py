@@ -58,7 +58,7 @@ class HostStore:
         return key in self._entries
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Bytes taken, rounding included."""
         return self.arena.total_bytes - self.arena.free_bytes
 
@@ -121,8 +121,8 @@ class HostStore:
         """Raise :class:`RuntimeError` if entries, arena or counts disagree."""
         self.arena.check()
         held = sum(e.nbytes for e in self._entries.values())
-        if held != self.bytes:
-            raise RuntimeError(f"host store has {held} bytes in entries, its arena {self.bytes}")
+        if held != self.size:
+            raise RuntimeError(f"host store has {held} bytes in entries, its arena {self.size}")
         children: dict[bytes, int] = {}
         for key, entry in self._entries.items():
             if entry.key != key or entry.pins < 0 or (entry.shields > 0) != (key in self._shielded):

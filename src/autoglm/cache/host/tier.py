@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from autoglm.cache.host.names import ChainNames
 from autoglm.cache.host.slabs import SlabArena
 from autoglm.cache.host.store import Entry, HostStore
-from autoglm.cache.host.transfer import Transfer
+from autoglm.cache.host.transfer import Exported, Transfer
 
 
 @dataclass(slots=True)
@@ -60,14 +60,13 @@ class HostTier:
     def match(self, parent: bytes, identities: Sequence[int], start: int, limit: int, size: int) -> list[Entry]:
         """Entries of the whole blocks of ``identities[start:limit]`` that follow ``parent`` without a gap."""
         found: list[Entry] = []
-        name: bytes | None = parent
-        while start + size <= limit:
-            name = self.names.extend(name, identities[start : start + size])
+        for position in range(start, limit - size + 1, size):
+            name = self.names.extend(parent, identities[position : position + size])
             entry = None if name is None else self.store.get(name)
-            if name is None or entry is None:
+            if entry is None:
                 break
             found.append(entry)
-            start += size
+            parent = entry.key
         return found
 
     def save(self, name: bytes, parent: bytes, block: int) -> None:
@@ -92,6 +91,22 @@ class HostTier:
             self.flush()
         self.store.pin(entry)
         self._loads[block] = entry
+
+    def adopt(self, name: bytes, parent: bytes, payload: memoryview) -> Entry | None:
+        """Take in a block that came from a lower tier; ``None`` if there is no room or it is no block of this pool."""
+        known = self.store.get(name)
+        if known is not None or payload.nbytes != self.page_bytes:
+            return known
+        entry = self.store.put(name, parent, self.page_bytes)
+        if entry is not None:
+            offset, _ = self.store.arena.place(entry.handles[0])
+            self._transfer.write(offset, payload)
+        return entry
+
+    def export(self, blocks: Sequence[int]) -> Exported:
+        """Copies of device blocks for a lower tier."""
+        self.flush()
+        return self._transfer.export(blocks)
 
     def used(self, entries: Sequence[Entry]) -> None:
         """A chain was asked for, in order from its root: its end is the older part."""

@@ -30,7 +30,7 @@ class Transfer(Protocol):
     def move(self, source: int, target: int, nbytes: int) -> None:
         """Copy inside the arena; offsets in bytes."""
 
-    def write(self, offset: int, payload: bytes) -> None:
+    def write(self, offset: int, payload: memoryview) -> None:
         """Bytes from elsewhere into the arena."""
 
 
@@ -66,7 +66,7 @@ class TensorTransfer:
         self._values = values.view(layers, heads, blocks, block_size, dim)
         self.page_bytes = 2 * layers * heads * block_size * dim * keys.dtype.itemsize
         self._cuda = keys.device.type == "cuda"
-        self._stream = torch.cuda.Stream(keys.device) if self._cuda else None
+        self._stream = torch.cuda.Stream(keys.device) if self._cuda else None  # type: ignore[no-untyped-call]
         # Not cleared: pages nobody wrote stay untouched, and none is read before it was written.
         self._arena = torch.empty(pages * self.page_bytes, dtype=torch.uint8, pin_memory=self._cuda)
         self._rows = self._arena.view(keys.dtype).view(pages, 2, layers, heads, block_size, dim)
@@ -100,7 +100,7 @@ class TensorTransfer:
             main.wait_stream(self._stream)  # the blocks may be written again once they are gathered
             host.copy_(rows, non_blocking=True)
             rows.record_stream(self._stream)
-            ready = torch.cuda.Event()
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record(self._stream)
         return Exported(host, ready)
 
@@ -109,10 +109,10 @@ class TensorTransfer:
             self._stream.synchronize()
         self._raw[target : target + nbytes] = self._raw[source : source + nbytes]
 
-    def write(self, offset: int, payload: bytes) -> None:
+    def write(self, offset: int, payload: memoryview) -> None:
         if self._stream is not None:
             self._stream.synchronize()  # an earlier block's copy out of this page may be under way
-        self._raw[offset : offset + len(payload)] = np.frombuffer(payload, dtype=np.uint8)
+        self._raw[offset : offset + payload.nbytes] = np.frombuffer(payload, dtype=np.uint8)
 
     def _gather(self, blocks: Tensor) -> Tensor:
         """``[n, 2, layers, heads, block, dim]``."""
@@ -130,7 +130,7 @@ class TensorTransfer:
             if saves:
                 blocks, _ = _columns(saves)
                 rows = self._gather(blocks.to(device))
-                gathered = torch.cuda.Event()
+                gathered = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 gathered.record(stream)
                 main.wait_event(gathered)
                 for start, count, page in _runs([page for _, page in saves]):
@@ -160,7 +160,7 @@ class NoTransfer:
     def move(self, source: int, target: int, nbytes: int) -> None:
         pass
 
-    def write(self, offset: int, payload: bytes) -> None:
+    def write(self, offset: int, payload: memoryview) -> None:
         pass
 
 
