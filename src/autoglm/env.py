@@ -15,6 +15,7 @@ ADB_PORT = "ANDROID_ADB_SERVER_PORT"
 ARTEFACTS = "AUTOGLM_ARTEFACTS"
 CACHE_DIR = "AUTOGLM_CACHE_DIR"
 CACHE = "AUTOGLM_CACHE"
+REDIS_PASSWORD = "AUTOGLM_REDIS_PASSWORD"
 
 
 def model_dir() -> Path | None:
@@ -61,3 +62,8 @@ def cache_dir() -> Path:
 def cache_implementation() -> str:
     """``AUTOGLM_CACHE``: ``auto`` (also when unset), ``slab`` or ``python``, for caches that do not say themselves."""
     return os.environ.get(CACHE) or "auto"
+
+
+def redis_password() -> str | None:
+    """``AUTOGLM_REDIS_PASSWORD``: not part of any URL, because command lines can be read by others."""
+    return os.environ.get(REDIS_PASSWORD) or None

@@ -32,6 +32,11 @@ class ModelRunner:
         context = min(num_blocks * block_size, config.context_length or model.context_length, model.context_length)
         self._decode = DecodeRunner.of(model, self._kv, config, context)
 
+    @property
+    def store(self) -> KVStore:
+        """The memory behind the block pool."""
+        return self._kv
+
     def copy(self, copy: PartialCopy) -> None:
         """Copy-on-write of a partly matching block."""
         rows = self._offsets[: copy.tokens].to(self.model.device)
