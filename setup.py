@@ -6,8 +6,8 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-<<<<<<< HEAD
 NATIVE_DECODE = Path("src/autoglm/model/native/csrc")
+NATIVE_CACHE = Path("src/autoglm/cache/local/native")
 
 EXTENSIONS = [
     Extension(
@@ -16,16 +16,13 @@ EXTENSIONS = [
         depends=[str(header) for header in sorted(NATIVE_DECODE.glob("*.h"))],
         extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-g0", "-Wno-psabi", "-Wno-unused-function"],
         extra_link_args=["-lm", "-lpthread"],
-=======
-NATIVE_CACHE = Path("src/autoglm/cache/local/native")
-
-EXTENSIONS = [
+        optional=True,
+    ),
     Extension(
         "autoglm.cache.local._slab",
         sources=[str(NATIVE_CACHE / "slab.c")],
         depends=[str(header) for header in sorted(NATIVE_CACHE.glob("*.h"))],
         extra_compile_args=["-O3", "-Wall", "-Wextra"],
->>>>>>> slab
         optional=True,
     ),
 ]

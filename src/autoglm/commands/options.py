@@ -25,9 +25,7 @@ _HELP = {
     "content_format": "what the chat template gets: a content list, or one string with images first",
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
-<<<<<<< HEAD
     "native_decode": "decode on the compiled kernels where they fit",
-=======
     "host_kv_bytes": "host memory for KV blocks that leave the pool; 0: off",
     "lookahead": "waiting requests whose cached blocks are evicted last; 0: off",
     "kv_disk_directory": "folder for KV blocks that outlive the process; needs host_kv_bytes",
@@ -35,7 +33,6 @@ _HELP = {
     "kv_fetch_ms": "longest wait of a prompt for disk or Redis",
     "share_features": "visual features go to disk and Redis, too",
     "host_kv_min_blocks": "compute fewer blocks again rather than load them; 0: measured at start",
->>>>>>> hostkv
 }
 
 

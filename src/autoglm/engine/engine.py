@@ -8,12 +8,8 @@ from pathlib import Path
 
 import torch
 
-<<<<<<< HEAD
 from autoglm import env
-from autoglm.cache import KVCache, VisualCache, sighted_identity
-=======
 from autoglm.cache import ImageOrdinals, KVCache, PartialCopy, SessionHints, VisualCache, sighted_identity
->>>>>>> hostkv
 from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.host import host_tier
@@ -23,12 +19,8 @@ from autoglm.engine.runner import ModelRunner
 from autoglm.engine.sampling import Choice, sample
 from autoglm.engine.scheduler import Chunk, Scheduler
 from autoglm.engine.sequence import Sequence
-<<<<<<< HEAD
-from autoglm.errors import AutoGLMError, InvalidInputError
-from autoglm.messages import Accepted, ErrorInfo, Event, Failed, ModelInfo, Output, SamplingParams, Stats, Submit
-=======
 from autoglm.engine.sharing import Sharing
-from autoglm.errors import AutoGLMError
+from autoglm.errors import AutoGLMError, InvalidInputError
 from autoglm.messages import (
     Accepted,
     ErrorInfo,
@@ -41,7 +33,6 @@ from autoglm.messages import (
     Stats,
     Submit,
 )
->>>>>>> hostkv
 from autoglm.model.context import ImageFeatures
 from autoglm.model.loading import load_checkpoint
 from autoglm.model.quantized import load_quantized, parameter_count
@@ -275,18 +266,16 @@ class Engine:
             if not group:
                 del self._live[sequence.request_id]
 
-<<<<<<< HEAD
-
-def _check_quantization(device: str) -> None:
-    if torch.device(device).type != "cpu":
-        raise InvalidInputError(
-            f"quantization works on the CPU, not on {device}", field="quantization", limit="cpu", value=device
-        )
-=======
     def _remember(self, sequence: Sequence) -> None:
         """A choice is done: its session's hint, and what other processes may want of it."""
         if sequence.session:
             self.hints.note((sequence.salt, sequence.session), sequence.leaf, sequence.keep_seconds)
         if self.sharing is not None:
             self.sharing.finished(sequence.leaf)
->>>>>>> hostkv
+
+
+def _check_quantization(device: str) -> None:
+    if torch.device(device).type != "cpu":
+        raise InvalidInputError(
+            f"quantization works on the CPU, not on {device}", field="quantization", limit="cpu", value=device
+        )
