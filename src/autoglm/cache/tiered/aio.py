@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -128,6 +129,19 @@ class AsyncTieredCache(Generic[V]):
                         answer = await loader(key)
                 except Exception as caught:
                     error = caught
+                except BaseException:
+                    self._abandon(steps)
+                    raise
         except StopIteration as end:
             outcome: Outcome[V] = end.value
             return outcome
+
+    def _abandon(self, steps: Steps[V]) -> None:
+        """The loop cancels us: let the load clean up (give its lease back) without waiting for it."""
+        with contextlib.suppress(StopIteration, AbandonedError, RuntimeError):  # RuntimeError: the threads have ended
+            step = steps.throw(AbandonedError())
+            while True:
+                if isinstance(step, Do):
+                    call = step.call
+                    self._executor.submit(call) if self._executor is not None else call()
+                step = steps.send(None)

@@ -175,7 +175,9 @@ class Loading(Generic[V]):
         started = time.perf_counter()
         try:
             value = yield Load()
-        except Exception:
+        except GeneratorExit:
+            raise
+        except BaseException:
             self.copies.give_up(key, token)
             self.counters.add("load_failures")
             if mark and self.shared is not None:
