@@ -10,8 +10,8 @@ import pytest
 
 from autoglm.cache.tiered import BytesCodec, RecursiveLoadError, TieredCache, TieredConfig
 from autoglm.errors import InvalidInputError
-from tests.cache.tiered.conftest import cache_on
-from tests.cache.tiered.waiting import wait_until
+from tests.cache.conftest import cache_on
+from tests.cache.waiting import wait_until
 
 
 class Clock:
@@ -242,7 +242,15 @@ def test_limits_of_the_first_level() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("name", "a:b"), ("name", ""), ("ttl", 0), ("jitter", 0.95), ("refresh_at", 0), ("refresh_at", 2), ("max_bytes", -1)],
+    [
+        ("name", "a:b"),
+        ("name", ""),
+        ("ttl", 0),
+        ("jitter", 0.95),
+        ("refresh_at", 0),
+        ("refresh_at", 2),
+        ("max_bytes", -1),
+    ],
 )
 def test_wrong_options_are_named(field: str, value: Any) -> None:
     with pytest.raises(InvalidInputError) as caught:

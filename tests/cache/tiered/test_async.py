@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from autoglm.cache.tiered import AsyncTieredCache, RecursiveLoadError
+from tests.cache.conftest import Open, cache_on
 from tests.cache.redis_server import RedisServer
-from tests.cache.tiered.conftest import Open, cache_on
-from tests.cache.tiered.waiting import wait_up
+from tests.cache.waiting import wait_up
 
 
 class AsyncSource:

@@ -15,10 +15,10 @@ from autoglm.cache.tiered.breaker import Breaker
 from autoglm.cache.tiered.link import LinkState
 from autoglm.cache.tiered.pending import PendingRemovals
 from autoglm.cache.tiered.shared import SharedLevel
+from tests.cache.conftest import Open, cache_on
 from tests.cache.redis_server import Proxy, RedisServer, running
-from tests.cache.tiered.conftest import Open, cache_on
 from tests.cache.tiered.test_alone import Source
-from tests.cache.tiered.waiting import wait_until, wait_up
+from tests.cache.waiting import wait_until, wait_up
 
 FAST = {"operation_timeout": 0.1, "first_probe": 0.01, "max_probe": 0.1, "heartbeat": 0.1, "lease": 0.5}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,6 +48,7 @@ class SharedLevel:
         self.link = TrackingLink(self._connections.make, self._values, heartbeat=config.heartbeat, lease=config.lease)
         self.executor = ThreadPoolExecutor(config.workers, "cache-shared")
         self._stop = threading.Event()
+        self._at_return: list[Callable[[], None]] = []
         self._prober: threading.Thread | None = None
         self.link.start()
 
@@ -107,14 +108,14 @@ class SharedLevel:
         if replies is None:
             self.pending.add(*keys)
             # The probe may have emptied the set, and closed the breaker, just before: then it is up to us.
-            return Status.DONE if self.breaker.closed and self._deliver() else Status.AWAY
+            return Status.DONE if self.breaker.closed and self.deliver() else Status.AWAY
         return Status.DONE
 
     def remove_all(self, prefix: str = "") -> Status:
         """Remove every key that begins with ``prefix``."""
         try:
             if self.breaker.closed:
-                self._sweep(self._values + prefix)
+                self.sweep(self._values + prefix)
                 return Status.DONE
         except (RedisError, OSError) as error:
             self._failed(error)
@@ -154,6 +155,47 @@ class SharedLevel:
             self._failed(error)
             return None
 
+    def at_return(self, deliver: Callable[[], None]) -> None:
+        """``deliver`` is run by every probe, before the breaker closes; what it raises makes the probe fail.
+
+        It talks to the server by :meth:`send` and :meth:`sweep`, which raise, and do not ask the breaker.
+        """
+        self._at_return.append(deliver)
+
+    def send(self, *commands: Command) -> list[Any]:
+        """Replies. Raises redis-py's errors and :class:`OSError`."""
+        return self._connections.call(commands)
+
+    def sweep(self, prefix: str) -> None:
+        """Remove every key that begins with ``prefix``, which is whole. Raises as :meth:`send`."""
+        cursor = b"0"
+        pattern = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in prefix) + "*"
+        while not self._stop.is_set():
+            cursor, names = self.send(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT))[0]
+            if names:
+                self.send(("UNLINK", *names))
+            if cursor == b"0":
+                return
+
+    def deliver(self) -> bool:
+        """Ask for an answer, and tell the server of the removals that it has missed; whether that went well."""
+        keys, everything = self.pending.take()
+        try:
+            self.send(("PING",))
+            if everything:
+                self.sweep(self._values)
+            for start in range(0, len(keys), _SCAN_COUNT):
+                self.send(("UNLINK", *(self._values + key for key in keys[start : start + _SCAN_COUNT])))
+            for deliver in self._at_return:
+                deliver()
+        except (RedisError, OSError) as error:
+            log.debug("the cache store did not take what it had missed: %s", error)
+            if everything:
+                self.pending.add_all()
+            self.pending.add(*keys)
+            return False
+        return True
+
     def _found(self, data: object, left: object) -> Found:
         if not isinstance(data, bytes) or not isinstance(left, int) or left == -2:
             return NOTHING
@@ -191,41 +233,13 @@ class SharedLevel:
         while not self._stop.wait(pause):
             self.breaker.probe()
             self.counters.add("probes")
-            well = self._deliver()
+            well = self.deliver()
             self.breaker.end_probe(well=well)
             if well:
                 log.warning("cache store %s is back after %.2f s", self.address, self.breaker.last_outage)
-                self._deliver()  # what was added between the first delivery and the closing
+                self.deliver()  # what was added between the first delivery and the closing
                 return
             pause = min(2 * pause, self.config.max_probe)
-
-    def _deliver(self) -> bool:
-        """One probe: answer a PING and take the removals that were missed."""
-        keys, everything = self.pending.take()
-        try:
-            self._connections.call([("PING",)])
-            if everything:
-                self._sweep(self._values)
-            for start in range(0, len(keys), _SCAN_COUNT):
-                self._connections.call([("UNLINK", *(self._values + k for k in keys[start : start + _SCAN_COUNT]))])
-        except (RedisError, OSError) as error:
-            log.debug("probe of the cache store failed: %s", error)
-            if everything:
-                self.pending.add_all()
-            self.pending.add(*keys)
-            return False
-        return True
-
-    def _sweep(self, prefix: str) -> None:
-        cursor, deadline = b"0", time.monotonic() + 60
-        pattern = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in prefix) + "*"
-        while not self._stop.is_set():
-            reply = self._connections.call([("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)])[0]
-            cursor, names = reply
-            if names:
-                self._connections.call([("UNLINK", *names)])
-            if cursor == b"0" or time.monotonic() > deadline:
-                return
 
 
 def _ms(seconds: float) -> int:
