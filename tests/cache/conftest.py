@@ -8,7 +8,7 @@ import pytest
 
 from autoglm.cache.tiered import BytesCodec, SharedConfig, TieredCache, TieredConfig
 from autoglm.cache.tiered.shared import SharedLevel
-from tests.cache.redis_server import RedisServer
+from benchmarks.redis_server import RedisServer
 
 Open = Callable[..., SharedLevel]
 

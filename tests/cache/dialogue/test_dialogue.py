@@ -14,8 +14,8 @@ import pytest
 from autoglm.cache.dialogue import DialogueCache, DialogueConfig, Purge, Question
 from autoglm.cache.tiered import BytesCodec
 from autoglm.errors import InvalidInputError
+from benchmarks.redis_server import Proxy, RedisServer, running
 from tests.cache.conftest import Open
-from tests.cache.redis_server import Proxy, RedisServer, running
 from tests.cache.waiting import wait_until, wait_up
 
 Make = Callable[..., DialogueCache[bytes]]

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from autoglm.cache.tiered import AsyncTieredCache, RecursiveLoadError
+from benchmarks.redis_server import RedisServer
 from tests.cache.conftest import Open, cache_on
-from tests.cache.redis_server import RedisServer
 from tests.cache.waiting import wait_up
 
 

@@ -15,8 +15,8 @@ from autoglm.cache.tiered.breaker import Breaker
 from autoglm.cache.tiered.link import LinkState
 from autoglm.cache.tiered.pending import PendingRemovals
 from autoglm.cache.tiered.shared import SharedLevel
+from benchmarks.redis_server import Proxy, RedisServer, running
 from tests.cache.conftest import Open, cache_on
-from tests.cache.redis_server import Proxy, RedisServer, running
 from tests.cache.tiered.test_alone import Source
 from tests.cache.waiting import wait_until, wait_up
 

@@ -13,8 +13,8 @@ from autoglm.cache.tiered import ArrayCodec, BytesCodec, StructCodec, TieredCach
 from autoglm.cache.tiered.codec import Kind, frame, pack, unpack
 from autoglm.cache.tiered.shared import SharedLevel
 from autoglm.errors import InvalidInputError
+from benchmarks.redis_server import RedisServer, running
 from tests.cache.conftest import Open, cache_on
-from tests.cache.redis_server import RedisServer, running
 from tests.cache.tiered.test_alone import Source
 from tests.cache.waiting import wait_until, wait_up
 

@@ -28,7 +28,7 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str) -> None:
         program = shutil.which("redis-server")
         if program is None:
-            raise FileNotFoundError("redis-server is needed by these tests: apt-get install redis-server")
+            raise FileNotFoundError("redis-server is needed: apt-get install redis-server")
         self.port = free_port()
         self._command = [
             *(program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
