@@ -168,9 +168,7 @@ class DialogueCache(Generic[V]):
             if found.value is not None:
                 return found.value
             ticket = found.ticket
-            # While the store is away there is no generation: purges are told apart by their count here.
-            life = ticket.generation.hex() or f"away-{self.counters['purges']:.0f}"
-            key = f"{ticket.place.tenant}:{ticket.digest.hex()}:{life}:{ticket.place.session}"
+            key = self.flight_key(ticket)
             flight, leads = self._flights.join(key)
             if not leads:
                 self.counters.add("joined")
@@ -193,6 +191,12 @@ class DialogueCache(Generic[V]):
             self.keep(ticket, value)
             self._flights.land(key, flight, Outcome(value))
             return value
+
+    def flight_key(self, ticket: Ticket) -> str:
+        """Equal for askers that may wait for one computation: same tenant, question and generation."""
+        # While the store is away there is no generation: purges are told apart by their count here.
+        life = ticket.generation.hex() or f"away-{self.counters['purges']:.0f}"
+        return f"{ticket.place.tenant}:{ticket.digest.hex()}:{life}:{ticket.place.session}"
 
     def purge(self, tenant: str, session: str) -> Purge:
         """Remove a session's answers, and have those under way not stored. O(entries of the session).

@@ -5,20 +5,21 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from autoglm.cache.tiered.codec import Codec, pack
+from autoglm.cache.tiered.codec import Codec, pack, unpack
 from autoglm.cache.tiered.coherence import Cell, Copies, PrefixListener
 from autoglm.cache.tiered.config import TieredConfig
 from autoglm.cache.tiered.counters import Counters
 from autoglm.cache.tiered.flights import AbandonedError, Flight, Flights, Outcome, loading
-from autoglm.cache.tiered.found import Status
+from autoglm.cache.tiered.found import Found, Status
 from autoglm.cache.tiered.level import FirstLevel
 from autoglm.cache.tiered.lru import LRULevel
 from autoglm.cache.tiered.stats import TieredStats, stats_of
 from autoglm.cache.tiered.steps import Do, Loading, Pause, Steps
+from autoglm.cache.tiered.warm import WarmEntry, worth_of
 
 if TYPE_CHECKING:
     from autoglm.cache.tiered.shared import SharedLevel
@@ -173,6 +174,35 @@ class TieredCache(Generic[V]):
                 count += 1
             else:
                 self.copies.give_up(key, token)
+        return count
+
+    def warm_entries(self) -> list[WarmEntry]:
+        """First-level entries for the warm-up file; values only if they cannot become wrong."""
+        now, wall = self._clock(), time.time()
+        made: list[WarmEntry] = []
+        for key, cell in self.copies.items():
+            data = b""
+            if cell.value is None:
+                continue
+            if self.config.immutable:
+                data = pack(self.steps.frame_of(cell.value, cell.expires - now, cell.cost)[0])
+            made.append(WarmEntry(self.config.name, key, data, wall + cell.expires - now, worth_of(cell)))
+        return made
+
+    def warm(self, entries: Sequence[WarmEntry]) -> int:
+        """Take entries of an earlier run: from the shared level, or else, if they cannot be wrong, as they were."""
+        wall = time.time()
+        if self.shared is not None:
+            if self.config.immutable:
+                for entry in entries:
+                    if entry.data and entry.ends > wall:
+                        self.shared.put_if(self.steps.name(entry.key), b"", entry.data, entry.ends - wall)
+            return self.prefetch([entry.key for entry in entries])
+        count = 0
+        for entry in entries:
+            cell = self.steps.cell_of(Found(unpack(entry.data), left=entry.ends - wall, size=len(entry.data)))
+            if cell is not None and self.config.immutable:
+                count += self.copies.commit(entry.key, self.copies.begin(entry.key), cell)
         return count
 
     def items(self) -> Iterator[tuple[str, Cell[V]]]:
