@@ -13,7 +13,7 @@ from autoglm.prompt.content_format import ContentFormat, template_messages
 from autoglm.prompt.files import read_json
 from autoglm.prompt.image_codec import ImageLimits
 from autoglm.prompt.image_options import ImageOptions
-from autoglm.prompt.image_processor import Glm4vImageProcessor, ImageProcessor, PhoneImageProcessor
+from autoglm.prompt.image_processor import Glm4vImageProcessor, ImageProcessor, PhoneImageProcessor, PhoneOptions
 from autoglm.prompt.pipeline import ImagePipeline
 from autoglm.prompt.role_support import probe_roles
 from autoglm.prompt.template import ChatTemplate
@@ -129,6 +129,7 @@ class PromptBuilder:
         tokenizer = Tokenizer.from_directory(directory)
         template = ChatTemplate.from_directory(directory, named_tokens=tokenizer.named_tokens)
         options = ImageOptions.from_directory(directory)
+        config = read_json(Path(directory) / "config.json")
         processor: ImageProcessor
         if layout == "autoglm_phone":
             if (min_pixels, max_pixels) != (None, None):
@@ -137,14 +138,14 @@ class PromptBuilder:
                     field="max_pixels" if max_pixels is not None else "min_pixels",
                     value=max_pixels if max_pixels is not None else min_pixels,
                 )
-            processor = PhoneImageProcessor(options)
+            processor = PhoneImageProcessor(options, PhoneOptions.from_config(config))
         else:
             processor = Glm4vImageProcessor(options, min_pixels=min_pixels, max_pixels=max_pixels)
         return cls(
             tokenizer,
             template,
             ImagePipeline(processor, limits=image_limits, capacity_bytes=image_cache_bytes),
-            ImageTokenIds.from_config(read_json(Path(directory) / "config.json"), tokenizer),
+            ImageTokenIds.from_config(config, tokenizer),
             layout,
             content_format=content_format,
             limits=limits,

@@ -1,0 +1,63 @@
+"""Where taps and swipes go: always the centre of a cell of a fixed grid over the screen."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from autoglm.agent.actions import Point, Swipe
+from autoglm.agent.devices.simulated import Box, Element
+from autoglm.errors import InvalidInputError
+
+COLUMNS, ROWS = 12, 27
+MARGIN = 3
+"""Pixels a cell's centre must be away from the border of the element it stands for."""
+
+
+def cell_point(row: int, column: int) -> Point:
+    """The centre of a cell in thousandths of the screen."""
+    return round((column + 0.5) / COLUMNS * 1000), round((row + 0.5) / ROWS * 1000)
+
+
+SWIPES: dict[str, Swipe] = {
+    "up": Swipe(cell_point(20, 5), cell_point(7, 5)),
+    "down": Swipe(cell_point(7, 5), cell_point(20, 5)),
+    "left": Swipe(cell_point(13, 10), cell_point(13, 1)),
+    "right": Swipe(cell_point(13, 1), cell_point(13, 10)),
+}
+"""direction of the finger -> the swipe; content follows, so "up" shows what is below."""
+
+
+def target_cell(phone_size: tuple[int, int], element: Element) -> tuple[int, int]:
+    """The cell (row, column) whose centre lies inside the element and nearest to the centre of its label.
+
+    Args:
+        phone_size: width and height in pixels.
+
+    Raises:
+        InvalidInputError: no cell's centre lies inside the element.
+    """
+    return _target_cell(phone_size, element.box, element.text_box or element.box)
+
+
+@lru_cache(maxsize=65536)
+def _target_cell(phone_size: tuple[int, int], box: Box, text: Box) -> tuple[int, int]:
+    width, height = phone_size
+    wanted_x, wanted_y = (text[0] + text[2]) / 2, (text[1] + text[3]) / 2
+    best: tuple[float, int, int] | None = None
+    for row in range(ROWS):
+        for column in range(COLUMNS):
+            x, y = cell_point(row, column)
+            x_px, y_px = x * width / 1000, y * height / 1000
+            across = box[0] + MARGIN <= x_px < box[2] - MARGIN
+            if across and box[1] + MARGIN <= y_px < box[3] - MARGIN:
+                distance = (x_px - wanted_x) ** 2 + (y_px - wanted_y) ** 2
+                if best is None or distance < best[0]:
+                    best = (distance, row, column)
+    if best is None:
+        raise InvalidInputError("No cell of the grid lies inside this element.", field="element", value=str(box))
+    return best[1], best[2]
+
+
+def grid_point(phone_size: tuple[int, int], element: Element) -> Point:
+    """Where to tap an element: the centre of its ``target_cell`` in 0..999."""
+    return cell_point(*target_cell(phone_size, element))
