@@ -7,6 +7,7 @@ from pathlib import Path
 
 MODEL_DIR = "AUTOGLM_MODEL_DIR"
 API_KEYS = "AUTOGLM_API_KEYS"
+REDIS_URL = "AUTOGLM_REDIS_URL"
 
 
 def model_dir() -> Path | None:
@@ -18,3 +19,8 @@ def model_dir() -> Path | None:
 def api_keys() -> tuple[str, ...]:
     """``AUTOGLM_API_KEYS``: accepted keys, separated by commas."""
     return tuple(key.strip() for key in os.environ.get(API_KEYS, "").split(",") if key.strip())
+
+
+def redis_url() -> str | None:
+    """``AUTOGLM_REDIS_URL``: the shared cache store, with its password if it has one."""
+    return os.environ.get(REDIS_URL) or None

@@ -7,12 +7,13 @@ import time
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from autoglm import __version__
-from autoglm.errors import AutoGLMError, EngineUnavailableError, NotFoundError
+from autoglm.errors import AutoGLMError, EngineUnavailableError, InvalidInputError, NotFoundError
 from autoglm.server.caching.answer import tenant_of
 from autoglm.server.caching.caches import Cards, ServerCaches
 from autoglm.server.caching.routes import add_cache_routes
@@ -56,6 +57,12 @@ def _errors(app: FastAPI) -> None:
             response.headers.update(error.headers or {})
             return response
         return response_of(NotFoundError(f"there is nothing at {request.url.path[:80]}", value=request.url.path[:80]))
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = str(first["loc"][-1])
+        return response_of(InvalidInputError(f"{field}: {first['msg']}", field=field, value=str(first["input"])[:80]))
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, error: Exception) -> Response:
