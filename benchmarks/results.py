@@ -27,7 +27,6 @@ UNITS_MORE_IS_BETTER = {
     "tokens": True,
     "share": True,
     "GB/s": True,
-    "ms": False,
     "checks": True,
     "stale": False,
 }
