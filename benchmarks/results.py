@@ -29,6 +29,8 @@ UNITS_MORE_IS_BETTER = {
     "GB/s": True,
     "ns": False,
     "bytes": False,
+    "checks": True,
+    "stale": False,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autoglm.agent.actions import Action, Finish, Launch, LongPress, Swipe, TakeOver, Tap, Type
+from autoglm.agent.actions import Action, Finish, Launch, LongPress, Swipe, Tap, Type
 from autoglm.agent.devices.simulated import Element, SimulatedPhone
 from autoglm.agent.devices.simulated.catalog import app_named
 from autoglm.agent.tasks.talk import is_honest

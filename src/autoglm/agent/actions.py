@@ -125,7 +125,7 @@ Action = (
 )
 
 
-def format_action(action: Action) -> str:
+def format_action(action: Action) -> str:  # noqa: PLR0911 - one spelling a kind of action
     """The client's spelling of ``action``: what a model writes inside ``<answer>``."""
     match action:
         case Finish(message):
