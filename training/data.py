@@ -17,9 +17,9 @@ from autoglm.agent.actions import Swipe, Tap, format_action
 from autoglm.agent.tasks.scenes import Sample, Scene, scene
 from autoglm.prompt import ImageOptions, PhoneImageProcessor, PhoneOptions, Tokenizer
 from training.dialogue import HOLD, TAP, answer_text, prompt_text
+from training.evidence import evidence
 from training.forward import Batch
 from training.shape import CELLS, COLUMNS, PATCH
-from training.evidence import evidence
 from training.symbols import symbols_of
 
 _SPARE = 2
