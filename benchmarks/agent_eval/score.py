@@ -20,6 +20,7 @@ def same_step(phone: SimulatedPhone, wanted: Action, target: Element | None, fou
     match wanted, found:
         case (Tap(), Tap()) | (LongPress(), LongPress()):
             assert target is not None
+            assert isinstance(found, Tap | LongPress)  # for the type checker: it forgets the alternatives
             same = _announced(wanted) == _announced(found) and inside(phone, target, found.element)
         case Swipe(), Swipe():
             same = _direction(wanted) == _direction(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from autoglm.agent.devices.simulated import SimulatedPhone
@@ -69,7 +69,7 @@ class Ask:
             return self.rng.choice(absent)
         return self.rng.choice(here)
 
-    def text(self, bank: dict[str, tuple[str, ...]]) -> str:
+    def text(self, bank: Mapping[str, tuple[str, ...]]) -> str:
         """Something to type."""
         if self.typed and self.rng.random() < FOCUSED:
             return self.typed
