@@ -45,9 +45,9 @@ def page_kinds(phone: SimulatedPhone) -> dict[str, tuple[str, str]]:
         **{kind: ("contacts", arg) for kind, arg in people.items()},
         **{kind: ("messages", arg) for kind, arg in {"messages": "", "chat": person}.items()},
         **{kind: ("browser", arg) for kind, arg in {"search": "", "results": "jazz"}.items()},
-        **{kind: ("clock", "") for kind in ("alarms", "new_alarm")},
-        **{kind: ("notes", "") for kind in ("notes", "new_note")},
+        **dict.fromkeys(("alarms", "new_alarm"), ("clock", "")),
+        **dict.fromkeys(("notes", "new_note"), ("notes", "")),
         **{kind: ("shop", arg) for kind, arg in shop.items()},
         "plain": ("camera", ""),
-        **{kind: ("bank", "") for kind in ("login", "captcha", "loading")},
+        **dict.fromkeys(("login", "captcha", "loading"), ("bank", "")),
     }

@@ -52,7 +52,14 @@ PHRASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "connect": (
-        ("打开{thing}", "连接{thing}", "打开设置，连接{thing}", "把{thing}打开", "打开设置，开启{thing}", "帮我把{thing}开一下"),
+        (
+            "打开{thing}",
+            "连接{thing}",
+            "打开设置，连接{thing}",
+            "把{thing}打开",
+            "打开设置，开启{thing}",
+            "帮我把{thing}开一下",
+        ),
         (
             "Turn on {thing}",
             "Connect to {thing}",
