@@ -35,7 +35,7 @@ def _faults_of(phone: SimulatedPhone, item: Placed) -> Iterator[str]:
         yield f"label cut: {item}"
     if item.lines and not _inside(element.text_box or element.box, element.box):
         yield f"label outside its box: {item}"
-    if item.lines and item.size * 360 < 18 * width:
+    if element.concept and item.size * 360 < 18 * width:
         yield f"label too small: {item}"
     if element.target:
         if (right - left) * MODEL_WIDTH < 28 * width or (low - top) * MODEL_HEIGHT < 16 * height:

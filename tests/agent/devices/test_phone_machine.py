@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -67,5 +67,7 @@ class Fingers(RuleBasedStateMachine):
         assert len(self.phone.state.stack) <= 12
 
 
-Fingers.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+Fingers.TestCase.settings = settings(
+    max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 TestFingers = Fingers.TestCase

@@ -309,4 +309,8 @@ HELD_OUT: frozenset[str] = frozenset(
         "two.alarm.toggle",
     )
 )
-"""Templates that training never sees; every word in them occurs in other templates."""
+"""Templates that training never sees.
+
+What they name occurs in other templates, but for the storage and privacy sections and the time-out of one minute: these
+are drawn on training screens and never asked for.
+"""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-MESSAGES = {
+MESSAGES: dict[str, tuple[str, ...]] = {
     "zh": (
         "我到家了", "我要迟到了", "晚上一起吃饭", "明天见", "生日快乐", "会议改到三点", "谢谢你", "周末去爬山吗", "文件已发",
         "稍等一下", "辛苦了", "新年好", "我在路上", "帮我带杯咖啡", "今天加班", "记得带伞", "几点出发", "路上堵车", "到了告诉我",
@@ -19,7 +19,7 @@ MESSAGES = {
         "see you at noon", "take an umbrella", "dinner at eight", "the train is late", "I miss you", "sounds good",
     ),
 }  # fmt: skip
-QUERIES = {
+QUERIES: dict[str, tuple[str, ...]] = {
     "zh": (
         "耳机", "火锅", "手机壳", "电影票", "北京天气", "运动鞋", "奶茶", "轻音乐", "咖啡", "雨伞", "机票", "蓝牙音箱", "新闻",
         "附近的酒店", "充电器", "地铁线路", "红烧肉", "儿童绘本",
@@ -29,7 +29,7 @@ QUERIES = {
         "hotels nearby", "charger", "milk tea", "jazz music", "pizza", "train times", "weather today", "green salad",
     ),
 }  # fmt: skip
-NOTES = {
+NOTES: dict[str, tuple[str, ...]] = {
     "zh": ("买牛奶和面包", "周五交报告", "给妈妈打电话", "下午取快递", "还书", "预约牙医", "浇花", "订火车票", "交水电费", "喂猫"),
     "en": ("buy milk", "pay the rent", "call the bank", "water plants", "return books", "book a table", "feed the cat", "fix the bike"),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from PIL import Image
 
 from autoglm.agent.devices.simulated.layout import DIALOG, Placed
 from autoglm.agent.devices.simulated.state import PhoneState
-from autoglm.agent.devices.simulated.world import World
+from autoglm.agent.devices.simulated.world import Look, World
 
 from . import cards, parts
 from .painter import Painter
@@ -89,7 +89,7 @@ def _gesture(paint: Painter, size: tuple[int, int], ink: Colour) -> None:
     paint.fill((size[0] // 2 - half, y, size[0] // 2 + half, y + paint.px(4)), ink, 2)
 
 
-def _dialog(paint: Painter, placed: Sequence[Placed], look: parts.Look) -> None:
+def _dialog(paint: Painter, placed: Sequence[Placed], look: Look) -> None:
     for item in placed:
         if item.layer == DIALOG:
             if item.element.kind == "dialog":
