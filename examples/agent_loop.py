@@ -80,7 +80,7 @@ def expert_server(task: Task, phone: SimulatedPhone) -> Iterator[str]:
     last_think = ""
 
     class Expert(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802  # the library's name
+        def do_POST(self) -> None:  # the library's name
             nonlocal last_think
             self.rfile.read(int(self.headers["Content-Length"]))
             decision = oracle(task, phone, last_think)
