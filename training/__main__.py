@@ -1,4 +1,7 @@
-"""``python -m training``: make the embedded model, stage by stage; each stage resumes where it was stopped."""
+"""``python -m training``: make the embedded model, stage by stage; each stage resumes where it was stopped.
+
+``torchrun --standalone --nproc-per-node 2 -m training STAGE`` trains on two processes.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from training.dialogue import answer_text, train_tokenizer, write_prompt_files
 from training.export import export
 from training.loop import Plan
 from training.shape import NAME
+from training.team import Team
 
 EVALUATION = Path(__file__).parents[1] / "benchmarks" / "results" / "agent_eval.json"
 OUT = Path(__file__).parents[1] / "src" / "autoglm" / "models" / NAME
@@ -37,7 +41,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="length of the stage (default: as the shipped model)")
     parser.add_argument("--rate", type=float, help="learning rate at the plateau")
     parser.add_argument("--text-scenes", type=int, default=6000, help="scenes whose words make the vocabulary")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="start the stage again, from the stages before it")
     parser.add_argument(
@@ -81,7 +85,7 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         stages.copy_tower(model, _state(options.work / "reading.pt"))
     run = {"policy": stages.policy, "reading": stages.reading, "joint": stages.joint}[stage]
     print(f"{stage}: {plan.minutes:g} minutes, curve in {plan.curve_file}", file=sys.stderr)
-    return run(plan, model, tokens, options.seed)
+    return run(plan, model, tokens, options.seed + 10_000 * Team().rank)
 
 
 def _state(file: Path) -> dict[str, torch.Tensor]:

@@ -92,7 +92,8 @@ _CARD = """\
 A demonstration model of the `autoglm_phone` layout: it operates the simulated phone that this package draws. It reads
 that phone's screens and nothing else; on a screenshot of a real phone its answers mean nothing.
 
-- **In:** a screenshot (resized to 192 x 432), the instruction, the app in front, its own last thought. Chinese and English.
+- **In:** a screenshot (resized to 192 x 432), the instruction, the app in front, its own last thought. Chinese and
+  English.
 - **Out:** `<think>…</think><answer>do(action="Tap", element=[x,y])`, the Open-AutoGLM client's grammar. Coordinates are
   generated tokens; a tap goes to the centre of a cell of a 12 x 27 grid.
 - **Shape:** convolutional stem and 3-block ViT, 324 visual tokens; 6-layer GLM decoder, hidden size 192, gated
@@ -104,9 +105,9 @@ that phone's screens and nothing else; on a screenshot of a real phone its answe
 
 {table}
 
-Measured over HTTP, by `make eval`, {date}, {cpu}, {cores} cores. A step is right if it is the expert's action: the same
-kind, a tap inside the expert's target, the same text. A task is done if the phone ends in the wanted state and the agent
-says how it ended: done, not there, or the person must take over.
+Measured over HTTP, by `make eval`, {date}, {cpu}, {cores} cores. A step is right if it is the expert's action: the
+same kind, a tap inside the expert's target, the same text. A task is done if the phone ends in the wanted state and the
+agent says how it ended: done, not there, or the person must take over.
 
 ## Data
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 MESSAGES = {
     "zh": (
@@ -56,7 +57,7 @@ MAX_LETTERS = 18
 """Longest typed text: fits the narrowest field at the largest font."""
 
 
-def random_text(rng: random.Random, language: str, bank: dict[str, tuple[str, ...]]) -> str:
+def random_text(rng: random.Random, language: str, bank: Mapping[str, tuple[str, ...]]) -> str:
     """A line of the bank or, half of the time, one that nobody has written before."""
     if rng.random() < 0.5:
         return rng.choice(bank[language])
