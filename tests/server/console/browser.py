@@ -32,7 +32,7 @@ FLAGS = (
     "--hide-scrollbars",
 )
 DESKTOP, PHONE = (1360, 860), (390, 844)
-PATIENCE = 120
+PATIENCE = 300
 """Seconds; only ends a test that hangs."""
 
 
