@@ -29,6 +29,8 @@ UNITS_MORE_IS_BETTER = {
     "GB/s": True,
     "checks": True,
     "stale": False,
+    "ns": False,
+    "bytes": False,
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from autoglm.prompt import ImageOptions, PhoneImageProcessor, PhoneOptions, Toke
 from training.dialogue import HOLD, TAP, answer_text, prompt_text
 from training.forward import Batch
 from training.shape import CELLS, COLUMNS, PATCH
+from training.evidence import evidence
 from training.symbols import symbols_of
 
 _SPARE = 2
@@ -76,12 +76,16 @@ class _Dialogues:
         assert all(i is not None for i in ids)
         self.user, self.assistant, self.tap, self.comma, self.hold = (int(i or 0) for i in ids)
 
-    def encode(self, samples: list[Sample]) -> Batch:
+    def encode(self, scenes: list[Scene]) -> Batch:
         rows, looks = [], []
-        for index, sample in enumerate(samples):
+        pairs = [(sample, one.phone) for one in scenes for sample in one.samples]
+        for index, (sample, phone) in enumerate(pairs):
             prompt = self.tokenizer.encode(prompt_text(sample.instruction, sample.current_app, sample.last_think))
             answer = self.tokenizer.encode(answer_text(sample.think, format_action(sample.action)))
             rows.append((prompt, answer))
+            reason = evidence(sample, phone.elements(), phone.size)
+            if reason is not None:
+                looks.append((index, len(prompt), reason))
             if sample.target_cell is None:
                 continue
             cell = sample.target_cell[0] * COLUMNS + sample.target_cell[1]
@@ -109,8 +113,6 @@ class _Stream(IterableDataset[Screens]):
         options = self.options
         if get_worker_info() is not None:
             torch.set_num_threads(1)
-            for number in (signal.SIGINT, signal.SIGTERM):  # the trainer ends its workers itself, in its own time
-                signal.signal(number, signal.SIG_IGN)
         worker = get_worker_info()
         rng = random.Random(f"{options.split}/{options.seed}/{worker.id if worker else 0}")
         dialogues = _Dialogues(options.directory) if options.tokens else None
@@ -144,7 +146,7 @@ def _collect(
     return Screens(
         torch.from_numpy(symbols.astype(np.int64)),
         None if pixels is None else torch.from_numpy(pixels),
-        dialogues.encode(samples) if dialogues else None,
+        dialogues.encode(scenes) if dialogues else None,
         [kind_of(sample) for sample in samples],
     )
 

@@ -19,6 +19,9 @@ from autoglm.server.caching.caches import Cards, ServerCaches
 from autoglm.server.caching.routes import add_cache_routes
 from autoglm.server.chat import ChatReply
 from autoglm.server.config import ServerConfig
+from autoglm.server.console.figures import figures_of
+from autoglm.server.console.phones import Phones
+from autoglm.server.console.routes import add_console
 from autoglm.server.guards import BodyGuard, KeyGuard
 from autoglm.server.images import ImageSource
 from autoglm.server.intake import parse, submit_of
@@ -30,8 +33,12 @@ from autoglm.server.problems import MethodNotAllowedError, response_of
 log = logging.getLogger(__name__)
 
 
-def create_app(config: ServerConfig, link: EngineLink, caches: ServerCaches) -> FastAPI:
-    """The ASGI application. ``link`` and ``caches`` are started and closed by the caller."""
+def create_app(config: ServerConfig, link: EngineLink, caches: ServerCaches, phones: Phones | None = None) -> FastAPI:
+    """The ASGI application. ``link`` and ``caches`` are started and closed by the caller, and ``phones`` closed by it.
+
+    Args:
+        phones: of the console; ``None``: no console.
+    """
     app = FastAPI(title="autoglm", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(BodyGuard, max_bytes=config.max_body_bytes, timeout=config.body_timeout)
     app.add_middleware(KeyGuard, keys=config.api_keys)
@@ -41,6 +48,9 @@ def create_app(config: ServerConfig, link: EngineLink, caches: ServerCaches) -> 
     _models(app, config, caches, int(time.time()))
     _health(app, link, caches, metrics)
     add_cache_routes(app, config, caches, link)
+    _index(app, phones is not None)
+    if phones is not None:
+        add_console(app, phones, lambda: figures_of(link, config.served_names[0]), config.write_timeout)
     describe(app)
     return app
 
@@ -150,6 +160,9 @@ def _health(app: FastAPI, link: EngineLink, caches: ServerCaches, metrics: Serve
             log.debug("no engine metrics: the engine is away")
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
+
+def _index(app: FastAPI, console: bool) -> None:
     @app.get("/")
     async def index() -> dict[str, Any]:
-        return {"name": "autoglm", "version": __version__, "api": "/v1", "openapi": "/openapi.json"}
+        found = {"name": "autoglm", "version": __version__, "api": "/v1", "openapi": "/openapi.json"}
+        return found | {"console": "/console/"} if console else found

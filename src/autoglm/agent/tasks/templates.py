@@ -28,6 +28,8 @@ from .base import Goal, Task
 from .phrases import split_phrases
 from .texts import MESSAGES, NOTES, QUERIES, random_text
 
+CONNECTIONS = ("wlan", "bluetooth")
+"""Toggles that people also ask to connect to."""
 FOCUSED = 0.7
 """How often a focus is followed."""
 ABSENT = 0.13
@@ -227,7 +229,7 @@ def _singles() -> list[Template]:
     found += [Template(f"section.{key}", "section", _section(key)) for key in SECTIONS]
     for key in TOGGLES:
         found += [
-            Template(f"toggle.{key}.on", "on", _toggle(key, True)),
+            Template(f"toggle.{key}.on", "connect" if key in CONNECTIONS else "on", _toggle(key, True)),
             Template(f"toggle.{key}.off", "off", _toggle(key, False)),
             Template(f"ask.{key}", "ask", _ask(key)),
         ]
