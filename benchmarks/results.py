@@ -31,6 +31,7 @@ UNITS_MORE_IS_BETTER = {
     "bytes": False,
     "checks": True,
     "stale": False,
+    "steps": False,
 }
 
 
