@@ -27,6 +27,10 @@ UNITS_MORE_IS_BETTER = {
     "tokens": True,
     "share": True,
     "GB/s": True,
+    "ns": False,
+    "bytes": False,
+    "checks": True,
+    "stale": False,
 }
 
 

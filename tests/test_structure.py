@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "model": LOW,
     "prompt": LOW | {"messages"},
     "engine": LOW | {"messages", "cache", "model", "prompt"},
-    "server": LOW | {"messages", "agent"},
+    "server": LOW | {"messages", "agent", "cache"},  # cache: what is reused; it knows no HTTP and no tensors there
     "library": LOW | {"model", "prompt"},
     "commands": LOW | {"messages", "model", "prompt", "engine", "server", "agent"},
 }

@@ -1,4 +1,7 @@
-"""``python -m training``: make the embedded model, stage by stage; each stage resumes where it was stopped."""
+"""``python -m training``: make the embedded model, stage by stage; each stage resumes where it was stopped.
+
+``torchrun --standalone --nproc-per-node 2 -m training STAGE`` trains on two processes.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +17,38 @@ from autoglm.agent.actions import format_action
 from autoglm.agent.devices.simulated.catalog import LABELS
 from autoglm.agent.tasks.scenes import scene
 from training import stages
+from training.card import plot_curves, write_card
 from training.dialogue import answer_text, train_tokenizer, write_prompt_files
 from training.export import export
 from training.loop import Plan
 from training.shape import NAME
+from training.team import Team
 
+EVALUATION = Path(__file__).parents[1] / "benchmarks" / "results" / "agent_eval.json"
 OUT = Path(__file__).parents[1] / "src" / "autoglm" / "models" / NAME
-STAGES = ("tokens", "policy", "reading", "joint", "export")
+STAGES = ("tokens", "policy", "reading", "joint", "export", "card")
 _RATES = {"policy": 2e-3, "reading": 2e-3, "joint": 1e-3}
 _MINUTES = {"policy": 45.0, "reading": 45.0, "joint": 60.0}
-_TEXT_SCENES = 6000
 
 
 def main() -> int:
     """Status 0 if the stages asked for came to their end."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; default: all")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; default: all but card")
     parser.add_argument("--work", type=Path, default=Path(".cache/training"), help="where state and curves are kept")
     parser.add_argument("--out", type=Path, default=OUT, help="checkpoint folder")
+    parser.add_argument("--evaluation", type=Path, default=EVALUATION, help="result file that the card quotes")
     parser.add_argument("--minutes", type=float, help="length of the stage (default: as the shipped model)")
     parser.add_argument("--rate", type=float, help="learning rate at the plateau")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--text-scenes", type=int, default=6000, help="scenes whose words make the vocabulary")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="start the stage again, from the stages before it")
     parser.add_argument(
         "--again", action="store_true", help="joint only: start from its own last state with a new schedule"
     )
     options = parser.parse_args()
-    chosen = options.stages or list(STAGES)
+    chosen = options.stages or list(STAGES[:-1])
     unknown = sorted(set(chosen) - set(STAGES))
     if unknown:
         parser.error(f"no stage {unknown[0]!r}; there are {', '.join(STAGES)}")
@@ -52,7 +59,11 @@ def main() -> int:
 def _run(stage: str, options: argparse.Namespace) -> bool:
     tokens = options.work / "tokens"
     if stage == "tokens":
-        write_prompt_files(tokens, train_tokenizer(_texts(), vocab_size=2560))
+        write_prompt_files(tokens, train_tokenizer(_texts(options.text_scenes), vocab_size=2560))
+        return True
+    if stage == "card":
+        plot_curves()
+        write_card(options.out, options.evaluation)
         return True
     model = stages.new_model(tokens, options.seed)
     if stage == "export":
@@ -74,7 +85,7 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         stages.copy_tower(model, _state(options.work / "reading.pt"))
     run = {"policy": stages.policy, "reading": stages.reading, "joint": stages.joint}[stage]
     print(f"{stage}: {plan.minutes:g} minutes, curve in {plan.curve_file}", file=sys.stderr)
-    return run(plan, model, tokens, options.seed)
+    return run(plan, model, tokens, options.seed + 10_000 * Team().rank)
 
 
 def _state(file: Path) -> dict[str, torch.Tensor]:
@@ -82,12 +93,12 @@ def _state(file: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _texts() -> Iterator[str]:
+def _texts(scenes: int) -> Iterator[str]:
     """Words the vocabulary is made of."""
     rng = random.Random(0)
     for pair in LABELS.values():
         yield from pair * 20
-    for _ in range(_TEXT_SCENES):
+    for _ in range(scenes):
         for sample in scene(rng, "train", 6).samples:
             yield f"{sample.instruction}\n{sample.current_app}\n{sample.last_think}"
             yield answer_text(sample.think, format_action(sample.action))

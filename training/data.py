@@ -17,6 +17,7 @@ from autoglm.agent.actions import Swipe, Tap, format_action
 from autoglm.agent.tasks.scenes import Sample, Scene, scene
 from autoglm.prompt import ImageOptions, PhoneImageProcessor, PhoneOptions, Tokenizer
 from training.dialogue import HOLD, TAP, answer_text, prompt_text
+from training.evidence import evidence
 from training.forward import Batch
 from training.shape import CELLS, COLUMNS, PATCH
 from training.symbols import symbols_of
@@ -75,12 +76,16 @@ class _Dialogues:
         assert all(i is not None for i in ids)
         self.user, self.assistant, self.tap, self.comma, self.hold = (int(i or 0) for i in ids)
 
-    def encode(self, samples: list[Sample]) -> Batch:
+    def encode(self, scenes: list[Scene]) -> Batch:
         rows, looks = [], []
-        for index, sample in enumerate(samples):
+        pairs = [(sample, one.phone) for one in scenes for sample in one.samples]
+        for index, (sample, phone) in enumerate(pairs):
             prompt = self.tokenizer.encode(prompt_text(sample.instruction, sample.current_app, sample.last_think))
             answer = self.tokenizer.encode(answer_text(sample.think, format_action(sample.action)))
             rows.append((prompt, answer))
+            reason = evidence(sample, phone.elements(), phone.size)
+            if reason is not None:
+                looks.append((index, len(prompt), reason))
             if sample.target_cell is None:
                 continue
             cell = sample.target_cell[0] * COLUMNS + sample.target_cell[1]
@@ -141,7 +146,7 @@ def _collect(
     return Screens(
         torch.from_numpy(symbols.astype(np.int64)),
         None if pixels is None else torch.from_numpy(pixels),
-        dialogues.encode(samples) if dialogues else None,
+        dialogues.encode(scenes) if dialogues else None,
         [kind_of(sample) for sample in samples],
     )
 

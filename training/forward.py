@@ -93,7 +93,7 @@ class _Rows:
 
     def spread(self, x: Tensor) -> Tensor:
         full = x.new_zeros(self.shape[0] * self.shape[1], *x.shape[1:])
-        return full.index_copy(0, self.index, x).unflatten(0, self.shape)
+        return full.index_copy(0, self.index, x).view(*self.shape, *x.shape[1:])
 
 
 def run(model: AutoGLMPhoneModel, batch: Batch, visual: Tensor) -> Result:
@@ -125,12 +125,12 @@ def run(model: AutoGLMPhoneModel, batch: Batch, visual: Tensor) -> Result:
 
 
 def _self_attention(module: SelfAttention, x: Tensor, rows: _Rows, rotations: Tensor) -> Tensor:
-    heads = rows.spread(module.qkv(x)).unflatten(2, (-1, module.head_dim))
-    turned, v = heads.split((module.heads + module.kv_heads, module.kv_heads), dim=2)
+    heads = rows.spread(module.qkv(x)).view(*rows.shape, -1, module.head_dim)
+    turned, v = torch.split(heads, [module.heads + module.kv_heads, module.kv_heads], dim=2)
     rotary = rotations.shape[-1] * 2
-    pairs = torch.view_as_complex(turned[..., :rotary].float().unflatten(-1, (-1, 2)).contiguous())
+    pairs = torch.view_as_complex(turned[..., :rotary].float().reshape(*turned.shape[:3], rotary // 2, 2))
     first = torch.view_as_real(pairs * rotations).flatten(-2).to(turned.dtype)
-    q, k = torch.cat([first, turned[..., rotary:]], dim=-1).split((module.heads, module.kv_heads), dim=2)
+    q, k = torch.split(torch.cat([first, turned[..., rotary:]], dim=-1), [module.heads, module.kv_heads], dim=2)
     group = module.heads // module.kv_heads
     k, v = (t.transpose(1, 2).repeat_interleave(group, 1) for t in (k, v))
     mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, is_causal=True)
@@ -154,7 +154,7 @@ def _cross_attention(
     shape = (screens, cells, module.num_kv_heads, module.head_dim)
     k = module.k_norm(module.k_proj(visual).view(shape)).transpose(1, 2)
     v = module.v_proj(visual).view(shape).transpose(1, 2)
-    q = module.q_norm(module.q_proj(module.norm(hidden)).unflatten(1, (-1, module.head_dim)))
+    q = module.q_norm(module.q_proj(module.norm(hidden)).view(len(hidden), -1, module.head_dim))
     q = rows.spread(q).reshape(screens, -1, module.num_heads, module.head_dim).transpose(1, 2)
     group = module.num_heads // module.num_kv_heads
     ke, ve = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)

@@ -16,6 +16,7 @@ from torch import nn
 
 from training.data import Screens
 from training.optimiser import Optimiser, schedule
+from training.team import Team
 
 Step = Callable[[Screens], tuple[torch.Tensor, dict[str, float]]]
 """``step(batch) -> (loss, figures)``"""
@@ -58,7 +59,7 @@ def train(
 ) -> bool:
     """Run or resume a stage; whether it came to its end (a signal stops it early, with its state saved)."""
     plan.directory.mkdir(parents=True, exist_ok=True)
-    optimiser = Optimiser(named, plan.rate)
+    optimiser, team = Optimiser(named, plan.rate), Team()
     spent, steps, samples = _resume(plan, model, optimiser)
     stopping: list[int] = []
 
@@ -66,24 +67,27 @@ def train(
         stopping.append(number)
 
     before = [signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)]
-    last, checked, shown = time.monotonic(), spent, 0.0
+    last, checked, shown, stop = time.monotonic(), spent, 0.0, False
     figures: dict[str, float] = {}
     try:
         with _bar() as bar:
             task = bar.add_task(plan.name, total=plan.minutes * 60, note="")
-            while spent < plan.minutes * 60 and not stopping:
+            while spent < plan.minutes * 60 and not stop:
                 batch = next(batches)
                 loss, found = step(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
+                stop, spent = team.share(optimiser.parameters, bool(stopping), spent)
                 optimiser.step(schedule(steps, spent / (plan.minutes * 60)))
                 steps += 1
-                samples += len(batch.kinds)
+                samples += team.size * len(batch.kinds)
                 for name, value in found.items():
                     figures[name] = value if name not in figures else 0.95 * figures[name] + 0.05 * value
                 now = time.monotonic()
                 spent, last = spent + min(now - last, 30.0), now  # a paused machine is no time spent
                 note = f"{samples / 1000:.1f}k " + " ".join(f"{k} {v:.3f}" for k, v in figures.items())
                 bar.update(task, completed=spent, note=note)
+                if not team.leads:
+                    continue
                 if spent - shown > 20:
                     shown = spent
                     _write(plan, {"seconds": spent, "steps": steps, "samples": samples, **figures})
@@ -95,9 +99,10 @@ def train(
     finally:
         for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
             signal.signal(number, handler)
-    _write(plan, {"seconds": spent, "steps": steps, "samples": samples, **_checked(model, check)})
-    _save(plan, model, optimiser, spent, steps, samples)
-    return not stopping
+    if team.leads:
+        _write(plan, {"seconds": spent, "steps": steps, "samples": samples, **_checked(model, check)})
+        _save(plan, model, optimiser, spent, steps, samples)
+    return not stop
 
 
 def _checked(model: nn.Module, check: Check) -> dict[str, float]:
@@ -111,7 +116,8 @@ def _checked(model: nn.Module, check: Check) -> dict[str, float]:
 
 def _resume(plan: Plan, model: nn.Module, optimiser: Optimiser) -> tuple[float, int, int]:
     if plan.fresh or not plan.state_file.exists():
-        plan.curve_file.unlink(missing_ok=True)
+        if Team().leads:
+            plan.curve_file.unlink(missing_ok=True)
         return 0.0, 0, 0
     state = torch.load(plan.state_file, weights_only=True)
     model.load_state_dict(state["model"])

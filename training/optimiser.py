@@ -20,7 +20,8 @@ class Optimiser:
     """
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]], rate: float, muon_scale: float = 2.0) -> None:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in named:
             inner = parameter.dim() == 2 and not any(part in name for part in _EDGE)
             (matrices if inner else others).append(parameter)
@@ -39,7 +40,7 @@ class Optimiser:
         for group in self.muon.param_groups:
             group["lr"] = self.rate * self.muon_scale * factor
         self.adam.step()
-        self.muon.step()
+        self.muon.step()  # type: ignore[no-untyped-call]
         for parameter in self.parameters:
             parameter.grad = None
 

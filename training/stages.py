@@ -66,7 +66,7 @@ def _initialise(model: AutoGLMPhoneModel) -> None:
 def policy(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bool:
     """The decoder learns what to do, given what the cells show as their vectors, blurred a little."""
     vectors = SymbolVectors.make()
-    batches = stream(SampleStream(tokens, "train", seed, screens=8, k=8, drawn=False))
+    batches = stream(SampleStream(tokens, "train", seed, screens=6, k=6, drawn=False))
     named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
     seen = _first(SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=False))
 
@@ -102,7 +102,7 @@ def reading(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bo
 def joint(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bool:
     """Both halves as one, from pixels to actions."""
     vectors = SymbolVectors.make()
-    batches = stream(SampleStream(tokens, "train", seed, screens=6, k=8, drawn=True))
+    batches = stream(SampleStream(tokens, "train", seed, screens=5, k=6, drawn=True))
     seen = _first(SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=True))
 
     def step(batch: Screens) -> tuple[Tensor, dict[str, float]]:

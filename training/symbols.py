@@ -21,23 +21,8 @@ from training.shape import CELLS, COLUMNS, HIDDEN, ROWS
 
 CONCEPT_OF = {name: index for index, name in enumerate(sorted(LABELS), start=1)}
 KIND_OF = {name: index for index, name in enumerate(KINDS, start=1)}
-STATES = (
-    "",
-    "on",
-    "off",
-    "focused",
-    "filled",
-    "selected",
-    "mine",
-    "theirs",
-    "top",
-    "middle",
-    "bottom",
-    "1/1",
-    "1/2",
-    "2/2",
-)
-STATES += ("1/3", "2/3", "3/3")
+_FIELD_STATES = ("", "on", "off", "focused", "filled", "selected", "mine", "theirs", "top", "middle", "bottom")
+STATES = (*_FIELD_STATES, "1/1", "1/2", "2/2", "1/3", "2/3", "3/3")
 STATE_OF = {name: index for index, name in enumerate(STATES)}
 SIZES = (len(CONCEPT_OF) + 1, len(KIND_OF) + 1, len(STATE_OF), 2)
 """Classes of a cell's label, kind, state and of its being where a tap on its element goes; class 0 is none."""

@@ -158,10 +158,8 @@ def show(sections: Sections, console: Console, *, failures: bool) -> bool:
         _add(table, name, members)
     console.print(table)
     if failures:
-        for scores in parts.values():
-            for score in scores:
-                if not right(score):
-                    console.print(str(score), markup=False, soft_wrap=True)
+        for missed in (score for scores in parts.values() for score in scores if not right(score)):
+            console.print(str(missed), markup=False, soft_wrap=True)
     met = [
         fmean(map(right, part)) >= gate
         for part, gate in ((sections.steps, STEP_GATE), (sections.layouts, TASK_GATE))

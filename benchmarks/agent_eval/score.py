@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autoglm.agent.actions import Action, Finish, Launch, LongPress, Swipe, TakeOver, Tap, Type
+from autoglm.agent.actions import Action, Finish, Launch, LongPress, Swipe, Tap, Type
 from autoglm.agent.devices.simulated import Element, SimulatedPhone
 from autoglm.agent.devices.simulated.catalog import app_named
 from autoglm.agent.tasks.talk import is_honest
@@ -20,6 +20,7 @@ def same_step(phone: SimulatedPhone, wanted: Action, target: Element | None, fou
     match wanted, found:
         case (Tap(), Tap()) | (LongPress(), LongPress()):
             assert target is not None
+            assert isinstance(found, Tap | LongPress)  # for the type checker: it forgets the alternatives
             same = _announced(wanted) == _announced(found) and inside(phone, target, found.element)
         case Swipe(), Swipe():
             same = _direction(wanted) == _direction(found)

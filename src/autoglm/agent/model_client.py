@@ -15,7 +15,7 @@ import msgspec
 from autoglm.agent.dialogue import Message
 from autoglm.agent.http_errors import MAX_ERROR_BYTES, error_of_event, error_of_response, retry_pause
 from autoglm.agent.sse import event_data
-from autoglm.errors import EngineUnavailableError, ModelServerError, RequestTimeoutError
+from autoglm.errors import EngineUnavailableError, InvalidInputError, ModelServerError, RequestTimeoutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +146,8 @@ class ModelClient:
         # Reading has its own limits (see Answer.pieces); a read limit here would also cut waiting for the first token.
         limits = httpx.Timeout(config.connect_timeout, read=None)
         headers = {"Authorization": f"Bearer {config.api_key}", "Content-Type": "application/json"}
-        try:
-            self._http = httpx.AsyncClient(timeout=limits, headers=headers)
-            self._url = httpx.URL(config.base_url.rstrip("/") + "/chat/completions")
-        except (httpx.InvalidURL, ValueError) as error:
-            raise ModelServerError("the server's address is not a URL", field="base_url") from error
+        self._url = _endpoint(config.base_url)
+        self._http = httpx.AsyncClient(timeout=limits, headers=headers)
 
     async def close(self) -> None:
         """Drop the connections."""
@@ -245,6 +242,23 @@ async def _next_event(events: AsyncGenerator[bytes, None], end: float, name: str
         raise RequestTimeoutError(f"the answer took longer than {name} allows", field=name, limit=limit) from error
     except httpx.TransportError as error:
         raise ModelServerError("the connection broke in the middle of the answer", field="base_url") from error
+
+
+def _endpoint(base_url: str) -> httpx.URL:
+    """Where requests go.
+
+    Raises:
+        InvalidInputError: not an http(s) address.
+    """
+    try:
+        url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidInputError(f"not an address: {error}", field="base_url", value=base_url[:80]) from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidInputError(
+            "the server's address must begin with http:// or https://", field="base_url", value=base_url[:80]
+        )
+    return url
 
 
 def _usage_of(usage: dict[str, Any]) -> Usage:

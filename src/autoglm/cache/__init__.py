@@ -1,7 +1,10 @@
 """What is remembered: KV blocks and prefixes, visual features. Each cache has one owner, the engine's loop."""
 
+from autoglm.cache.hints import SessionHints
 from autoglm.cache.identity import ImageOrdinals, sequence_identities, sighted_identity
 from autoglm.cache.kv import BlockTable, KVCache, PartialCopy
+from autoglm.cache.prefix import Node
+from autoglm.cache.shields import Shield
 from autoglm.cache.stats import Counters
 from autoglm.cache.visual import VisualCache
 
@@ -10,7 +13,10 @@ __all__ = [
     "Counters",
     "ImageOrdinals",
     "KVCache",
+    "Node",
     "PartialCopy",
+    "SessionHints",
+    "Shield",
     "VisualCache",
     "sequence_identities",
     "sighted_identity",

@@ -12,6 +12,8 @@ A KV block's key is the chain of identities from the first token on, so whatever
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
@@ -29,6 +31,7 @@ class ImageOrdinals:
     def __init__(self, capacity: int = 65536) -> None:
         self._capacity = capacity
         self._numbers: OrderedDict[bytes | tuple[bytes, ...], int] = OrderedDict()
+        self._contents: dict[int, bytes] = {}
         self._next = 1
 
     def of(self, key: bytes | tuple[bytes, ...]) -> int:
@@ -38,11 +41,16 @@ class ImageOrdinals:
             number = self._next
             self._next += 1
             self._numbers[key] = number
+            self._contents[number] = key if isinstance(key, bytes) else hashlib.sha256(b"".join(key)).digest()
             if len(self._numbers) > self._capacity:
-                self._numbers.popitem(last=False)
+                del self._contents[self._numbers.popitem(last=False)[1]]
         else:
             self._numbers.move_to_end(key)
         return number
+
+    def content(self, number: int) -> bytes | None:
+        """The digest (of several: the digest of their digests) an ordinal stands for; ``None`` if forgotten."""
+        return self._contents.get(number)
 
 
 def sequence_identities(
@@ -59,3 +67,19 @@ def sequence_identities(
 def sighted_identity(token_id: int, sight: int) -> int:
     """Identity of a text token that sees image set ``sight`` (an ordinal; 0: none)."""
     return token_id | sight << _TOKEN_BITS
+
+
+def spell(identity: int, ordinals: ImageOrdinals) -> bytes | None:
+    """An identity in terms that hold in any process; no two spellings are prefixes of one another by chance.
+
+    Returns ``None`` if it names an image that was forgotten.
+    """
+    if identity < 0:
+        ordinal, offset = divmod(-identity - 1, 1 << _OFFSET_BITS)
+        content = ordinals.content(ordinal)
+        return None if content is None else b"i" + struct.pack("<QI", offset, len(content)) + content
+    ordinal, token = divmod(identity, 1 << _TOKEN_BITS)
+    if not ordinal:
+        return b"t" + struct.pack("<Q", token)
+    content = ordinals.content(ordinal)
+    return None if content is None else b"s" + struct.pack("<QI", token, len(content)) + content

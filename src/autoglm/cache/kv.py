@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from autoglm.cache.blocks import BlockPool
+from autoglm.cache.host.tier import HostTier
 from autoglm.cache.prefix import Node, PrefixIndex
+from autoglm.cache.shields import Shields
 from autoglm.cache.stats import Counters
 
 
@@ -24,6 +26,7 @@ class BlockTable:
     Attributes:
         indexed: blocks whose chain is in the index (a prefix of ``blocks``); ``node`` is the last one's node.
         published: the node of a further block that was indexed before it was full.
+        restored: tokens whose KV came back from the host tier.
     """
 
     salt: str
@@ -31,6 +34,7 @@ class BlockTable:
     indexed: int = 0
     node: Node | None = None
     published: Node | None = None
+    restored: int = 0
 
     @property
     def contiguous(self) -> bool:
@@ -53,15 +57,22 @@ class KVCache:
 
     Args:
         reuse: switch for prefix reuse; off, nothing is ever indexed.
+        host: where blocks go that leave the pool; ``None``: nowhere.
+        spare: blocks that a returning prompt leaves free for its first step, where it does not fit whole.
     """
 
-    def __init__(self, num_blocks: int, block_size: int, *, reuse: bool = True) -> None:
+    def __init__(
+        self, num_blocks: int, block_size: int, *, reuse: bool = True, host: HostTier | None = None, spare: int = 1
+    ) -> None:
         self.block_size = block_size
         self.reuse = reuse
+        self.host = host if reuse else None
+        self._spare = spare
         self.counters = Counters()
         self._index = PrefixIndex(block_size)
         self._pool = BlockPool(num_blocks, block_size, self._evicted)
         self._tables: set[int] = set()
+        self.shields = Shields(self._index, self._pool, self.host)
 
     @property
     def num_blocks(self) -> int:
@@ -76,12 +87,18 @@ class KVCache:
     def indexed_blocks(self) -> int:
         return len(self._index)
 
+    @property
+    def shielded_evictions(self) -> int:
+        """Blocks taken although somebody waited for them."""
+        return self._pool.shielded_evictions
+
     def open(self, salt: str, identities: Sequence[int], limit: int) -> tuple[BlockTable, int, PartialCopy | None]:
         """Start a table with the longest known prefix of ``identities[:limit]``.
 
         Returns:
-            the table, the number of tokens whose KV is there, and a copy the caller must do before the next call
-            to this object (it makes the first, private block of the table out of a partly matching one).
+            the table, the number of tokens whose KV is there (after :meth:`flush`), and a copy the caller must do
+            before the next call to this object, after :meth:`flush` (it makes the first, private block of the table
+            out of a partly matching one).
         """
         table = BlockTable(salt)
         self._tables.add(id(table))
@@ -95,7 +112,9 @@ class KVCache:
         table.node = match.nodes[-1] if match.nodes else None
         tokens = len(match.nodes) * self.block_size
         copy = None
-        if match.partial is not None:
+        if self.host is not None and self._restore(self.host, table, identities, limit):
+            tokens = len(table.blocks) * self.block_size
+        elif match.partial is not None:
             source = match.partial.block
             self._pool.hold(source)  # so that taking the target cannot evict it
             target = self._pool.take(1)
@@ -106,10 +125,18 @@ class KVCache:
                 tokens += match.partial_tokens
         return table, tokens, copy
 
-    def count(self, hits: int, misses: int) -> None:
+    def count(self, table: BlockTable, cached: int, misses: int) -> None:
         """Record an opened table that was really used (admission may open, fail and try again)."""
-        self.counters.hits += hits
+        self.counters.hits += cached - table.restored
         self.counters.misses += misses
+        if self.host is not None:
+            self.host.counters.hits += table.restored
+            self.host.counters.misses += misses
+
+    def flush(self) -> None:
+        """Do the copies from and to the host tier that are due; before anything reads or writes the pool's memory."""
+        if self.host is not None:
+            self.host.flush()
 
     def grow(self, table: BlockTable, tokens: int) -> bool:
         """Make room for ``tokens`` tokens in all; ``False`` (and nothing changed) if the pool has not enough."""
@@ -141,13 +168,54 @@ class KVCache:
         if self.reuse and start < computed:
             self._append(table, tuple(identities[start:computed]), partial=True)
 
-    def release(self, table: BlockTable, identities: Sequence[int], computed: int) -> None:
-        """Give all blocks back; what was computed stays findable, a last partly filled block included."""
+    def release(self, table: BlockTable, identities: Sequence[int], computed: int) -> Node | None:
+        """Give all blocks back; what was computed stays findable, a last partly filled block included.
+
+        Returns the node of the last whole block.
+        """
         self._tables.remove(id(table))
         self.publish(table, identities, computed)
         # Last block first: leaves become the oldest idle blocks, so chains are eaten from their ends.
         self._pool.drop(reversed(table.blocks), self._index.__contains__)
         table.blocks = []
+        return table.node
+
+    def missing(self, salt: str, identities: Sequence[int], limit: int) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Blocks of ``identities[:limit]`` that neither the pool nor the host tier has.
+
+        Returns:
+            how many whole blocks are here, and (name, parent's name) of each after them that has a name.
+        """
+        wanted: list[tuple[bytes, bytes]] = []
+        host, size = self.host, self.block_size
+        if host is None:
+            return 0, wanted
+        nodes = self._index.match(salt, identities, limit).nodes
+        name = nodes[-1].name if nodes else host.names.root(salt)
+        here = len(nodes)
+        if name is not None:
+            entries = host.match(name, identities, here * size, limit, size)
+            here += len(entries)
+            name = entries[-1].key if entries else name
+        for start in range(here * size, limit - size + 1, size):
+            parent = name
+            name = None if parent is None else host.names.extend(parent, identities[start : start + size])
+            if name is None or parent is None:
+                break
+            wanted.append((name, parent))
+        return here, wanted
+
+    def named_chain(self, leaf: Node, skip: Callable[[bytes], bool]) -> tuple[list[bytes], list[int]]:
+        """Names and blocks up to ``leaf``, root first, as far as they are in the pool and not to be skipped."""
+        names: list[bytes] = []
+        blocks: list[int] = []
+        node: Node | None = leaf
+        while node is not None and node.name is not None and self._index.holds(node):
+            if not skip(node.name):
+                names.append(node.name)
+                blocks.append(node.block)
+            node = node.parent
+        return names[::-1], blocks[::-1]
 
     def check_integrity(self, held: int | None = None) -> None:
         """Raise :class:`RuntimeError` if anything disagrees.
@@ -157,6 +225,8 @@ class KVCache:
         """
         self._pool.check()
         self._index.check()
+        if self.host is not None:
+            self.host.check_integrity()
         if held is not None and held != len(self._tables):
             raise RuntimeError(f"{len(self._tables)} block tables are open, the caller knows {held}")
         if not self._tables and self._pool.available != self._pool.num_blocks:
@@ -165,25 +235,67 @@ class KVCache:
     def _append(self, table: BlockTable, key: tuple[int, ...], *, partial: bool = False) -> None:
         block = table.blocks[table.indexed]
         if table.published is not None and self._index.holds(table.published):
-            # Never a parent, so nothing hangs below it.
-            list(self._index.remove(block))
+            self._index.remove(block)  # never a parent, so nothing hangs below it
         table.published = None
         parent = table.node
         if table.indexed == 0:
-            parent = self._index.root(table.salt)
+            parent = self._root(table.salt)
         elif parent is None or not self._index.holds(parent):
             # Its chain ran through a twin's block, which was evicted; the rest can no longer be reached.
             table.node = None
             table.indexed += 0 if partial else 1
             return
-        node = self._index.insert(parent, key, block)
+        name = None
+        if self.host is not None and parent.name is not None and not partial:
+            name = self.host.names.extend(parent.name, key)
+        node = self._index.insert(parent, key, block, name)
         if partial:
             table.published = node if node.block == block else None
         else:
             table.node = node
             table.indexed += 1
 
+    def _root(self, salt: str) -> Node:
+        root = self._index.root(salt)
+        if self.host is not None and root.name is None:
+            root.name = self.host.names.root(salt)
+        return root
+
+    def _restore(self, host: HostTier, table: BlockTable, identities: Sequence[int], limit: int) -> bool:
+        """Go on where the device's prefix ends with blocks of the host tier, if that is worth it."""
+        name = host.names.root(table.salt) if table.node is None else table.node.name
+        if name is None:
+            return False
+        size, start = self.block_size, len(table.blocks) * self.block_size
+        entries = host.match(name, identities, start, limit, size)
+        need = -(-len(identities) // size) - len(table.blocks)
+        if self._pool.available < need:
+            entries = entries[: max(0, self._pool.available - self._spare)]
+        if len(entries) < host.min_blocks or not entries:
+            host.counters.declined += len(entries)
+            return False
+        host.used(entries)
+        for entry in entries:
+            host.store.pin(entry)  # so that what leaves the device for them cannot push them out
+        blocks = self._pool.take(len(entries), table.blocks[-1] if table.blocks else None)
+        for entry in entries:
+            host.store.unpin(entry)
+        if blocks is None:
+            raise RuntimeError("the pool counted blocks as available and did not give them")
+        node = table.node or self._root(table.salt)  # after taking, which may have emptied the salt's tree
+        for entry, block in zip(entries, blocks, strict=True):
+            host.load(entry, block)
+            node = self._index.insert(node, tuple(identities[start : start + size]), block, entry.key)
+            start += size
+        table.blocks += blocks
+        table.indexed, table.node = len(table.blocks), node
+        table.restored = len(blocks) * size
+        return True
+
     def _evicted(self, block: int) -> None:
         self.counters.evictions += 1
-        for below in self._index.remove(block):
-            self._pool.forget(below)
+        for node in self._index.remove(block):
+            if self.host is not None and node.name is not None and node.parent is not None and node.parent.name:
+                self.host.save(node.name, node.parent.name, node.block)
+            if node.block != block:
+                self._pool.forget(node.block)

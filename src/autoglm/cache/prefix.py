@@ -7,7 +7,7 @@ a look-up may end inside a block: reuse is exact to the token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 Key = tuple[int, ...]
@@ -15,11 +15,15 @@ Key = tuple[int, ...]
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One indexed block. Roots (one per salt) have ``block`` -1 and no parent."""
+    """One indexed block. Roots (one per salt) have ``block`` -1 and no parent.
+
+    ``name`` is what the chain up to here is called in lower tiers; ``None``: it never goes there.
+    """
 
     key: Key
     block: int
     parent: Node | None
+    name: bytes | None = None
     children: dict[Key, Node] = field(default_factory=dict)
 
 
@@ -54,6 +58,10 @@ class PrefixIndex:
         """The root of a salt's tree; created on first use, dropped when its last block goes."""
         return self._roots.setdefault(salt, Node((), -1, None))
 
+    def find_root(self, salt: str) -> Node | None:
+        """The root of a salt's tree, if there is one."""
+        return self._roots.get(salt)
+
     def match(self, salt: str, identities: Sequence[int], limit: int) -> Match:
         """The longest indexed prefix of ``identities[:limit]``."""
         node = self._roots.get(salt)
@@ -67,7 +75,7 @@ class PrefixIndex:
             nodes.append(child)
             node = child
             position += self._block_size
-        if node is None:
+        if node is None or self._block_size == 1:
             return Match(nodes, None, 0)
         rest = identities[position : min(limit, position + self._block_size)]
         best, length = None, 0
@@ -77,32 +85,31 @@ class PrefixIndex:
                 best, length = child, common
         return Match(nodes, best, length)
 
-    def insert(self, parent: Node, key: Key, block: int) -> Node:
+    def insert(self, parent: Node, key: Key, block: int, name: bytes | None = None) -> Node:
         """Index ``block`` under ``parent``; if that chain is indexed already, that node (with its own block)."""
         existing = parent.children.get(key)
         if existing is not None:
             return existing
-        node = Node(key, block, parent)
+        node = Node(key, block, parent, name)
         parent.children[key] = node
         self._nodes[block] = node
         return node
 
-    def remove(self, block: int) -> Iterator[int]:
-        """Forget a block and all that hangs below it (unreachable now); yields the blocks below."""
+    def remove(self, block: int) -> list[Node]:
+        """Forget a block and all that hangs below it (unreachable now); its node first, then those below."""
         node = self._nodes.pop(block)
         parent = node.parent
         if parent is not None:
             del parent.children[node.key]
             if parent.parent is None and not parent.children:
                 self._roots = {s: r for s, r in self._roots.items() if r is not parent}
-        stack = list(node.children.values())
-        node.children.clear()
-        while stack:
-            below = stack.pop()
-            stack.extend(below.children.values())
-            below.children.clear()
-            del self._nodes[below.block]
-            yield below.block
+        gone = [node]
+        for above in gone:
+            for below in above.children.values():
+                del self._nodes[below.block]
+                gone.append(below)
+            above.children.clear()
+        return gone
 
     def check(self) -> None:
         """Raise :class:`RuntimeError` unless the tree and the block table agree."""

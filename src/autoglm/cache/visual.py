@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -28,13 +30,23 @@ class _Entry(Generic[T]):
 class VisualCache(Generic[T]):
     """LRU of at most ``capacity_bytes``; an entry in use (pinned) is never evicted.
 
-    Keys are (salt, digest): tenants do not share. Pinned entries may exceed the capacity, as dropping them would
-    only mean computing them again at once; the surplus goes when they are unpinned. Capacity 0 switches the cache
-    off. Not thread-safe: the engine's loop owns it, and it alone pins and unpins.
+    Keys are (salt, digest): tenants do not share, and the digest is over pixels and processor version. Outside the
+    process the version of the tower is part of the name, see :meth:`name`. Pinned entries may exceed the capacity, as
+    dropping them would only mean computing them again at once; the surplus goes when they are unpinned. Capacity 0
+    switches the cache off. Not thread-safe: the engine's loop owns it, and it alone pins and unpins.
+
+    Args:
+        tower: identity of what computes the features: weights and number format.
+
+    Attributes:
+        on_encoded: told of each value that was computed here and is new.
     """
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, capacity_bytes: int, tower: bytes = b"") -> None:
         self.capacity_bytes = capacity_bytes
+        self.tower = tower
+        self.on_encoded: Callable[[tuple[str, bytes], T], None] | None = None
+        self.offered = 0
         self.bytes = 0
         self.counters = Counters()
         self._entries: OrderedDict[tuple[str, bytes], _Entry[T]] = OrderedDict()
@@ -44,6 +56,12 @@ class VisualCache(Generic[T]):
 
     def __contains__(self, key: tuple[str, bytes]) -> bool:
         return key in self._entries
+
+    def name(self, key: tuple[str, bytes]) -> bytes:
+        """What the features are called in any process: a digest of content, processor, tower and salt."""
+        salt, digest = key
+        parts = (b"autoglm visual 1", self.tower, digest, salt.encode())
+        return hashlib.sha256(b"".join(len(p).to_bytes(8, "little") + p for p in parts)).digest()
 
     def pin(self, key: tuple[str, bytes]) -> T | None:
         """The entry, held until :meth:`unpin`; counts a hit or a miss."""
@@ -62,10 +80,16 @@ class VisualCache(Generic[T]):
         if entry is not None:
             entry.pins += 1
             return entry.value
-        self._entries[key] = _Entry(value, 1)
-        self.bytes += value.nbytes
-        self._shrink()
+        self._insert(key, value, 1)
+        if self.on_encoded is not None:
+            self.on_encoded(key, value)
         return value
+
+    def offer(self, key: tuple[str, bytes], value: T) -> None:
+        """Insert what another process computed; it stays as long as any other."""
+        if key not in self._entries and self.capacity_bytes:
+            self._insert(key, value, 0)
+            self.offered += 1
 
     def unpin(self, key: tuple[str, bytes]) -> None:
         """Give one pin back."""
@@ -81,6 +105,11 @@ class VisualCache(Generic[T]):
             raise RuntimeError(f"visual cache counts {self.bytes} bytes, holds {size}")
         if pins is not None and pins != held:
             raise RuntimeError(f"visual cache has {held} pins, its users know {pins}")
+
+    def _insert(self, key: tuple[str, bytes], value: T, pins: int) -> None:
+        self._entries[key] = _Entry(value, pins)
+        self.bytes += value.nbytes
+        self._shrink()
 
     def _shrink(self) -> None:
         if self.bytes <= self.capacity_bytes:

@@ -30,6 +30,8 @@ class Job:
     salt: str
     prompt: Prompt | None
     error: Exception | None = None
+    session: str = ""
+    keep_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,12 +47,19 @@ class Admission:
     ``submit`` may be called from any thread; everything else belongs to the engine's loop.
     """
 
-    def __init__(self, config: EngineConfig, model: Model, prompts: PromptBuilder, token_capacity: int) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model: Model,
+        prompts: PromptBuilder,
+        token_capacity: int,
+        ordinals: ImageOrdinals,
+    ) -> None:
         self._config = config
         self._model = model
         self._prompts = prompts
         self.context_length = min(token_capacity, config.context_length or model.context_length, model.context_length)
-        self._ordinals = ImageOrdinals()
+        self._ordinals = ordinals
         self._orders = itertools.count()
         self._workers = ThreadPoolExecutor(config.prompt_workers, "prompt")
         self._building: dict[str, tuple[_Build, Future[None]]] = {}
@@ -164,6 +173,8 @@ class Admission:
                     ),
                     output=OutputStream(self._prompts.tokenizer, job.sampling, self._model.stop_token_ids, max_tokens),
                     leader=found[0] if found else None,
+                    session=job.session,
+                    keep_seconds=job.keep_seconds,
                 )
             )
         return found
@@ -194,5 +205,15 @@ class Admission:
             prompt = self._prompts.build(command.messages)
         except Exception as caught:  # whatever went wrong belongs to this request, and reaches its client
             error = caught
-        job = Job(command.id, command.sampling, command.n, command.priority, command.cache_salt, prompt, error)
+        job = Job(
+            command.id,
+            command.sampling,
+            command.n,
+            command.priority,
+            command.cache_salt,
+            prompt,
+            error,
+            command.session,
+            command.keep_seconds,
+        )
         self._ready.append((build, job))

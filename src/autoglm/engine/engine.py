@@ -8,21 +8,38 @@ from pathlib import Path
 
 import torch
 
-from autoglm.cache import KVCache, VisualCache, sighted_identity
+from autoglm import env
+from autoglm.cache import ImageOrdinals, KVCache, PartialCopy, SessionHints, VisualCache, sighted_identity
 from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.host import host_tier
 from autoglm.engine.memory import kv_blocks
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
 from autoglm.engine.runner import ModelRunner
 from autoglm.engine.sampling import Choice, sample
 from autoglm.engine.scheduler import Chunk, Scheduler
 from autoglm.engine.sequence import Sequence
-from autoglm.errors import AutoGLMError
-from autoglm.messages import Accepted, ErrorInfo, Event, Failed, ModelInfo, Output, SamplingParams, Stats, Submit
+from autoglm.engine.sharing import Sharing
+from autoglm.errors import AutoGLMError, InvalidInputError
+from autoglm.messages import (
+    Accepted,
+    ErrorInfo,
+    Event,
+    Failed,
+    KeepSession,
+    ModelInfo,
+    Output,
+    SamplingParams,
+    Stats,
+    Submit,
+)
 from autoglm.model.context import ImageFeatures
 from autoglm.model.loading import load_checkpoint
+from autoglm.model.quantized import load_quantized, parameter_count
 from autoglm.model.registry import Model
 from autoglm.prompt import ImageLimits, Prompt, PromptBuilder, PromptLimits
+
+_ARRIVAL_SECONDS = 0.002
 
 
 class Engine:
@@ -33,11 +50,25 @@ class Engine:
         self.model = model
         self.prompts = prompts
         blocks = kv_blocks(config, model)
-        self.kv = KVCache(blocks, config.block_size, reuse=config.prefix_caching)
+        ordinals = ImageOrdinals()
         self.visual: VisualCache[ImageFeatures] = VisualCache(config.visual_cache_bytes)
         self.runner = ModelRunner(model, blocks, config, self.visual)
-        self.scheduler = Scheduler(config, self.kv, self.visual, self.runner.copy)
-        self.admission = Admission(config, model, prompts, blocks * config.block_size)
+        host, found = host_tier(config, model, self.runner.store, ordinals)
+        self.kv = KVCache(
+            blocks,
+            config.block_size,
+            reuse=config.prefix_caching,
+            host=host,
+            spare=-(-config.max_batch_tokens // config.block_size),
+        )
+        self.hints = SessionHints(self.kv.shields, blocks // 2)
+        self.sharing = None
+        if host is not None and (config.kv_disk_directory or config.kv_redis_url):
+            self.visual.tower = host.names.identity
+            compute = found.compute if found else None
+            self.sharing = Sharing(config, self.kv, host, self.visual, compute, model.device)
+        self.scheduler = Scheduler(config, self.kv, self.visual, self._copy, self.sharing)
+        self.admission = Admission(config, model, prompts, blocks * config.block_size, ordinals)
         self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0
         self._live: dict[str, list[Sequence]] = {}
         self._events: list[Event] = []
@@ -56,7 +87,12 @@ class Engine:
         dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
         if dtype is None and device == "cpu":
             dtype = torch.float32
-        model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
+        if config.quantization == "none":
+            model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
+        else:
+            _check_quantization(device)
+            store = env.cache_dir() / "packed"
+            model = load_quantized(path, config.quantization, dtype=dtype, store=store, progress=progress)
         prompts = PromptBuilder.from_checkpoint(
             path,
             model.layout,
@@ -111,17 +147,25 @@ class Engine:
         """Run one step; returns what happened, in order."""
         for job in self.admission.take():
             self._start(job)
+        self.hints.expire()
         chunks = self.scheduler.schedule()
+        self.kv.flush()
         if chunks:
             self._run(chunks)
+        elif self.sharing is not None and self.scheduler.waiting:
+            self.sharing.wait(_ARRIVAL_SECONDS)
         events, self._events = self._events, []
         return events
+
+    def keep(self, command: KeepSession) -> None:
+        """Hold on to, or let go of, the KV of a session."""
+        self.hints.keep((command.cache_salt, command.session), command.seconds)
 
     def info(self) -> ModelInfo:
         """What is loaded."""
         return ModelInfo(
             layout=self.model.layout,
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            parameters=parameter_count(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."),
             device=str(self.model.device),
             context_length=self.admission.context_length,
@@ -140,8 +184,14 @@ class Engine:
         self.visual.check_integrity(sum(len(s.features) for s in live))
 
     def close(self) -> None:
-        """Stop the prompt workers."""
+        """Stop the prompt workers; write what is to be shared."""
         self.admission.close()
+        if self.sharing is not None:
+            self.sharing.close()
+
+    def _copy(self, copy: PartialCopy) -> None:
+        self.kv.flush()
+        self.runner.copy(copy)
 
     def _start(self, job: Job) -> None:
         try:
@@ -160,6 +210,8 @@ class Engine:
         self._live[job.id] = sequences
         for sequence in sequences:
             self.scheduler.add(sequence)
+        if self.sharing is not None:
+            self.sharing.start(sequences[0])  # the others wait for it
         first = sequences[0]
         self._events.append(
             Accepted(
@@ -208,7 +260,22 @@ class Engine:
         )
         if finish is not None:
             self.scheduler.finish(sequence)
+            self._remember(sequence)
             group = self._live[sequence.request_id]
             group.remove(sequence)
             if not group:
                 del self._live[sequence.request_id]
+
+    def _remember(self, sequence: Sequence) -> None:
+        """A choice is done: its session's hint, and what other processes may want of it."""
+        if sequence.session:
+            self.hints.note((sequence.salt, sequence.session), sequence.leaf, sequence.keep_seconds)
+        if self.sharing is not None:
+            self.sharing.finished(sequence.leaf)
+
+
+def _check_quantization(device: str) -> None:
+    if torch.device(device).type != "cpu":
+        raise InvalidInputError(
+            f"quantization works on the CPU, not on {device}", field="quantization", limit="cpu", value=device
+        )

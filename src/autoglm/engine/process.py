@@ -26,6 +26,7 @@ from autoglm.messages import (
     Event,
     FrameDecoder,
     GetStats,
+    KeepSession,
     Progress,
     Ready,
     Shutdown,
@@ -87,6 +88,8 @@ class EngineProcess:
                 engine.submit(command)
             elif isinstance(command, Cancel):
                 engine.cancel(command.id)
+            elif isinstance(command, KeepSession):
+                engine.keep(command)
             elif isinstance(command, GetStats):
                 self.send([StatsReply(command.id, engine.stats())])
             elif isinstance(command, Shutdown):

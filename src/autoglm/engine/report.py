@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autoglm.cache.host import BlobStore, HostTier
 from autoglm.engine.memory import resident_bytes
 from autoglm.engine.output import Piece
 from autoglm.engine.sampling import Choice
@@ -56,6 +57,7 @@ def stats_of(engine: Engine) -> Stats:
             misses=kv.counters.misses,
             evictions=kv.counters.evictions,
             entries=kv.indexed_blocks,
+            causes={"shielded": kv.shielded_evictions},
             bytes=kv.indexed_blocks * token_bytes,
             capacity_bytes=kv.num_blocks * token_bytes,
         ),
@@ -65,11 +67,16 @@ def stats_of(engine: Engine) -> Stats:
             misses=visual.counters.misses,
             evictions=visual.counters.evictions,
             entries=len(visual),
+            loads=visual.offered,
             bytes=visual.bytes,
             capacity_bytes=visual.capacity_bytes,
         ),
         engine.prompts.images.stats(),
     ]
+    if kv.host is not None:
+        caches.append(host_stats(kv.host))
+    if engine.sharing is not None:
+        caches += [store_stats(store) for store in engine.sharing.shared.stores]
     return Stats(
         waiting=len(engine.scheduler.waiting) + engine.admission.pending,
         running=len(engine.scheduler.running),
@@ -83,4 +90,38 @@ def stats_of(engine: Engine) -> Stats:
         kv_block_tokens=kv.block_size,
         resident_bytes=resident_bytes(),
         caches=caches,
+    )
+
+
+def host_stats(host: HostTier) -> CacheStats:
+    """The host tier's; hits and misses in tokens, loads in blocks."""
+    store = host.store
+    return CacheStats(
+        name="kv_host",
+        hits=host.counters.hits,
+        misses=host.counters.misses,
+        evictions=sum(store.evictions.values()),
+        entries=len(store),
+        bytes=store.size,
+        capacity_bytes=store.arena.total_bytes,
+        loads=host.counters.loads,
+        load_seconds=host.counters.seconds,
+        causes=dict(store.evictions),
+    )
+
+
+def store_stats(store: BlobStore) -> CacheStats:
+    """A shared store's, in values: blocks and features."""
+    counters = store.counters
+    return CacheStats(
+        name=store.name,
+        hits=counters.hits,
+        misses=counters.misses,
+        evictions=counters.evictions,
+        entries=counters.puts,
+        bytes=store.size,
+        capacity_bytes=store.capacity_bytes,
+        loads=counters.hits,
+        load_seconds=counters.seconds,
+        causes={"broken": counters.broken, "errors": counters.errors},
     )

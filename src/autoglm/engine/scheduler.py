@@ -14,6 +14,7 @@ from autoglm.cache import KVCache, PartialCopy, VisualCache
 from autoglm.engine.budget import Budget, FeatureKey
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.sequence import Sequence, State, by_rank
+from autoglm.engine.sharing import Sharing
 from autoglm.model.context import ImageFeatures
 
 
@@ -44,11 +45,13 @@ class Scheduler:
         kv: KVCache,
         visual: VisualCache[ImageFeatures],
         copy: Callable[[PartialCopy], None],
+        sharing: Sharing | None = None,
     ) -> None:
         self._config = config
         self._kv = kv
         self._visual = visual
         self._copy = copy
+        self._sharing = sharing
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.preemptions = 0
@@ -65,6 +68,9 @@ class Scheduler:
             self._give_back(sequence)
         elif sequence.state is State.WAITING:
             self.waiting.remove(sequence)
+        self._unshield(sequence)
+        if self._sharing is not None:
+            self._sharing.drop(sequence)
         sequence.state = State.FINISHED
 
     def schedule(self) -> list[Chunk]:
@@ -83,6 +89,7 @@ class Scheduler:
                 admitting = admitting and self._admit_next(sequence, budget, chunks)
             elif sequence.state is State.RUNNING:
                 self._continue(sequence, budget, chunks)
+        self._look_ahead()
         return list(chunks.values())
 
     def computed(self, chunk: Chunk) -> None:
@@ -100,6 +107,21 @@ class Scheduler:
             placed = sequence.images[index]
             if not sequence.sights and sequence.computed >= placed.start + placed.image.num_tokens:
                 self._unpin(sequence, index)
+
+    def _look_ahead(self) -> None:
+        """The first of those that still wait shield what they will hit."""
+        for sequence in self.waiting[: self._config.lookahead]:
+            if sequence.shield is None:
+                sequence.shield = self._kv.shields.of_prompt(
+                    sequence.salt, sequence.identities, len(sequence.token_ids) - 1
+                )
+            else:
+                self._kv.shields.renew(sequence.shield)
+
+    def _unshield(self, sequence: Sequence) -> None:
+        if sequence.shield is not None:
+            self._kv.shields.drop(sequence.shield)
+            sequence.shield = None
 
     def _continue(self, sequence: Sequence, budget: Budget, chunks: dict[Sequence, Chunk]) -> None:
         chunk = self._chunk(sequence, budget)
@@ -120,6 +142,8 @@ class Scheduler:
         leader = sequence.leader
         if leader is not None and not leader.prefilled and leader.state is not State.FINISHED:
             return True
+        if self._sharing is not None and not self._sharing.arrived(sequence):
+            return True
         return self._admit(sequence, budget, chunks)
 
     def _admit(self, sequence: Sequence, budget: Budget, chunks: dict[Sequence, Chunk]) -> bool:
@@ -138,10 +162,11 @@ class Scheduler:
         if chunk is None:
             self._give_back(sequence)
             return False
-        self._kv.count(cached, total - cached)
+        self._kv.count(table, cached, total - cached)
         if sequence.cached_tokens < 0:
             sequence.cached_tokens = cached
         self.waiting.remove(sequence)
+        self._unshield(sequence)
         self.running.append(sequence)
         sequence.state = State.RUNNING
         chunks[sequence] = chunk
@@ -186,7 +211,7 @@ class Scheduler:
 
     def _give_back(self, sequence: Sequence) -> None:
         if sequence.table is not None:
-            self._kv.release(sequence.table, sequence.identities, sequence.computed)
+            sequence.leaf = self._kv.release(sequence.table, sequence.identities, sequence.computed)
         sequence.table, sequence.slots, sequence.computed = None, None, 0
         for index in list(sequence.features):
             self._unpin(sequence, index)

@@ -6,15 +6,20 @@ import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from autoglm.cache import BlockTable
+from autoglm.cache import BlockTable, Node, Shield
+from autoglm.cache.host import Fetch
 from autoglm.engine.output import OutputStream
 from autoglm.engine.sampling import SamplerState
 from autoglm.messages import SamplingParams
 from autoglm.model.context import ImageFeatures
 from autoglm.prompt import PlacedImage
+
+if TYPE_CHECKING:
+    from autoglm.engine.decode import RowState
 
 
 class State(Enum):
@@ -48,6 +53,9 @@ class Sequence:
         positions: int64 ``[3, prompt]``; a later token ``i`` has position ``i + delta``.
         computed: tokens whose KV is in ``table``.
         features: pinned visual features by image index.
+        session: what its KV should be kept for, and how long (see :class:`~autoglm.cache.SessionHints`).
+        shield: what it holds back from eviction while it waits. fetch: what it waits for; parents of the fetched
+            blocks and keys of the fetched features, by name. leaf: its last whole block, once it gave its table back.
         leader: the first choice of the same request: the others wait until it has the prompt's KV to share.
     """
 
@@ -68,6 +76,13 @@ class Sequence:
     sampler: SamplerState
     output: OutputStream
     leader: Sequence | None = None
+    session: str = ""
+    keep_seconds: float = 0.0
+    shield: Shield | None = None
+    leaf: Node | None = None
+    fetch: Fetch | None = None
+    fetch_parents: dict[bytes, bytes] = field(default_factory=dict)
+    fetch_features: dict[bytes, tuple[str, bytes]] = field(default_factory=dict)
     state: State = State.WAITING
     table: BlockTable | None = None
     computed: int = 0
@@ -76,6 +91,7 @@ class Sequence:
     features: dict[int, ImageFeatures] = field(default_factory=dict)
     slots: Tensor | None = None
     run_start: int | None = None
+    row_state: RowState | None = None
     arrived: float = field(default_factory=time.perf_counter)
     first_scheduled: float = 0.0
     first_token: float = 0.0

@@ -122,7 +122,10 @@ class Failed(Struct, frozen=True, tag="failed"):
 
 
 class CacheStats(Struct, frozen=True, kw_only=True):
-    """Counters of one cache since start."""
+    """Counters of one cache since start.
+
+    ``loads`` took ``load_seconds`` in all; ``causes`` says why entries were evicted.
+    """
 
     name: str
     hits: int
@@ -131,6 +134,9 @@ class CacheStats(Struct, frozen=True, kw_only=True):
     entries: int
     bytes: int
     capacity_bytes: int
+    loads: int = 0
+    load_seconds: float = 0.0
+    causes: dict[str, int] = {}
 
 
 class Stats(Struct, frozen=True, kw_only=True):

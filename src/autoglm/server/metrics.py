@@ -37,8 +37,10 @@ class ServerMetrics:
                 self.engine.labels(name).set(getattr(stats, name))
         for cache in stats.caches:
             for name in cache.__struct_fields__:
-                if name != "name":
+                if name not in ("name", "causes"):
                     self.cache.labels(cache.name, name).set(getattr(cache, name))
+            for cause, count in cache.causes.items():
+                self.cache.labels(cache.name, f"evictions_{cause}").set(count)
 
     def render(self) -> bytes:
         """Prometheus text format."""

@@ -15,13 +15,14 @@ import uvicorn
 from autoglm.agent.model_client import ModelConfig
 from autoglm.errors import EngineUnavailableError, InvalidInputError
 from autoglm.server.app import create_app
+from autoglm.server.caching.caches import ServerCaches
 from autoglm.server.config import ServerConfig
 from autoglm.server.console.phones import Phones
 from autoglm.server.link import EngineLink
 
 log = logging.getLogger(__name__)
 _LAST_WRITES_SECONDS = 2
-Announce = Callable[[str, EngineLink], None]
+Announce = Callable[[str, EngineLink, ServerCaches], None]
 
 
 class _Server(uvicorn.Server):
@@ -46,7 +47,8 @@ async def _serve(config: ServerConfig, engine_command: Sequence[str], announce: 
     listener = _listen(config)
     link = EngineLink(engine_command, config.max_in_flight)
     phones = _phones(config, listener)
-    app = create_app(config, link, phones)
+    caches = ServerCaches(config.caching, link)
+    app = create_app(config, link, caches, phones)
     server = _Server(
         uvicorn.Config(
             app,
@@ -64,14 +66,16 @@ async def _serve(config: ServerConfig, engine_command: Sequence[str], announce: 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     link.start()
+    caches.start()
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         if announce is not None:
             host, port = listener.getsockname()[:2]
-            announce(f"http://{host}:{port}", link)
+            announce(f"http://{host}:{port}", link, caches)
         await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
         await _drain(server, link, phones, config.grace)
     finally:
+        await caches.close()
         await link.close()
         server.should_exit = True
         await running

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 from autoglm.agent.actions import Action, Finish, TakeOver
 from autoglm.agent.devices.simulated import Element, SimulatedPhone
@@ -31,16 +31,21 @@ class Decision:
     target: Element | None = None
 
 
-class Goal(Protocol):
+class Goal(ABC):
     """What is wanted, whatever the wording. Implementations are frozen dataclasses of catalogue keys and texts."""
 
-    def decide(self, view: View, talk: Talk, last: str) -> Decision:
+    __slots__ = ()
+
+    @abstractmethod
+    def decide(self, view: View, talk: Talk, last: str, /) -> Decision:
         """The expert's next step from what is drawn and the previous think line; no hidden state."""
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """How the task must end on this phone: ``SUCCESS``, ``MISSING`` or ``TAKE_OVER``; from hidden state."""
+    def ending(self, _phone: SimulatedPhone, /) -> str:
+        """How the task must end on this phone, from hidden state: always possible unless a goal says otherwise."""
+        return SUCCESS
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    @abstractmethod
+    def reached(self, phone: SimulatedPhone, message: str, talk: Talk, /) -> bool:
         """Whether the phone is in the wanted state; ``message`` is what the agent finished with."""
 
 

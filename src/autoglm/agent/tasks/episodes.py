@@ -49,7 +49,7 @@ def run_episode(task: Task, phone: SimulatedPhone, policy: Policy, max_steps: in
 def oracle_policy(task: Task) -> Policy:
     """The expert as a policy."""
 
-    def act(instruction: str, phone: SimulatedPhone, current_app: str, last_think: str) -> tuple[str, Action]:
+    def act(_instruction: str, phone: SimulatedPhone, _current_app: str, last_think: str) -> tuple[str, Action]:
         step = task.decide(View(phone), last_think)
         return step.think, step.action
 

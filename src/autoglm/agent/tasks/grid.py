@@ -41,21 +41,22 @@ def target_cell(phone_size: tuple[int, int], element: Element) -> tuple[int, int
 
 @lru_cache(maxsize=65536)
 def _target_cell(phone_size: tuple[int, int], box: Box, text: Box) -> tuple[int, int]:
-    width, height = phone_size
-    wanted_x, wanted_y = (text[0] + text[2]) / 2, (text[1] + text[3]) / 2
-    best: tuple[float, int, int] | None = None
-    for row in range(ROWS):
-        for column in range(COLUMNS):
-            x, y = cell_point(row, column)
-            x_px, y_px = x * width / 1000, y * height / 1000
-            across = box[0] + MARGIN <= x_px < box[2] - MARGIN
-            if across and box[1] + MARGIN <= y_px < box[3] - MARGIN:
-                distance = (x_px - wanted_x) ** 2 + (y_px - wanted_y) ** 2
-                if best is None or distance < best[0]:
-                    best = (distance, row, column)
-    if best is None:
+    column = _nearest(_CENTRES_ACROSS, phone_size[0], box[0], box[2], text[0] + text[2])
+    row = _nearest(_CENTRES_DOWN, phone_size[1], box[1], box[3], text[1] + text[3])
+    if row is None or column is None:
         raise InvalidInputError("No cell of the grid lies inside this element.", field="element", value=str(box))
-    return best[1], best[2]
+    return row, column
+
+
+def _nearest(centres: tuple[int, ...], length: int, start: int, stop: int, twice_wanted: int) -> int | None:
+    """Index of the centre (in thousandths of ``length``) inside the interval and nearest to the wanted place."""
+    places = ((index, centre * length / 1000) for index, centre in enumerate(centres))
+    inside = [(abs(at - twice_wanted / 2), index) for index, at in places if start + MARGIN <= at < stop - MARGIN]
+    return min(inside)[1] if inside else None
+
+
+_CENTRES_ACROSS = tuple(cell_point(0, column)[0] for column in range(COLUMNS))
+_CENTRES_DOWN = tuple(cell_point(row, 0)[1] for row in range(ROWS))
 
 
 def grid_point(phone_size: tuple[int, int], element: Element) -> Point:

@@ -51,6 +51,24 @@ PHRASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "I want {thing} on",
         ),
     ),
+    "connect": (
+        (
+            "打开{thing}",
+            "连接{thing}",
+            "打开设置，连接{thing}",
+            "把{thing}打开",
+            "打开设置，开启{thing}",
+            "帮我把{thing}开一下",
+        ),
+        (
+            "Turn on {thing}",
+            "Connect to {thing}",
+            "Open Settings and connect to {thing}",
+            "Switch {thing} on",
+            "Go to Settings and turn on {thing}",
+            "I want {thing} on",
+        ),
+    ),
     "off": (
         ("关闭{thing}", "关掉{thing}", "把{thing}关了", "打开设置，关闭{thing}", "帮我把{thing}停掉"),
         (

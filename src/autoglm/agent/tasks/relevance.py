@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from autoglm.agent.devices.simulated import SimulatedPhone
-from autoglm.agent.devices.simulated.catalog import CHOICES, SECTIONS, TOGGLES
+from autoglm.agent.devices.simulated.catalog import CHOICES, TOGGLES
 
 from .splits import Split
 from .templates import Template
@@ -19,7 +19,7 @@ BY_PAGE: dict[str, tuple[str, ...]] = {
     "call": ("person.",),
     "messages": ("text.",),
     "chat": ("text.",),
-    "alarms": ("alarm.", "alarm.", "two.alarm"),
+    "alarms": ("alarm.", "alarm.", "alarm.delete", "two.alarm"),
     "new_alarm": ("alarm.set",),
     "notes": ("note.",),
     "new_note": ("note.",),
@@ -44,7 +44,7 @@ def relevant(rng: random.Random, phone: SimulatedPhone, split: Split) -> Templat
     return rng.choice(found) if found else split.draw(rng)
 
 
-def _prefixes(rng: random.Random, phone: SimulatedPhone) -> tuple[str, ...]:
+def _prefixes(_rng: random.Random, phone: SimulatedPhone) -> tuple[str, ...]:
     page = phone.state.page
     if page.kind == "section":
         return _in_section(page.arg)
@@ -67,7 +67,6 @@ def _prefixes(rng: random.Random, phone: SimulatedPhone) -> tuple[str, ...]:
 def _in_section(section: str) -> tuple[str, ...]:
     inside = [key for key, (_, _, parent) in TOGGLES.items() if parent == section]
     choices = [key for key, (_, _, parent) in CHOICES.items() if parent == section]
-    assert section in SECTIONS
     found = [f"toggle.{key}." for key in inside] * 4 + [f"ask.{key}" for key in inside]
     found += [f"choice.{key}." for key in choices] * 3
     return (*found, f"section.{section}", "toggle.", "two.toggle", "section.")

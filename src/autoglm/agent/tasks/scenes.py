@@ -80,32 +80,35 @@ def scene(rng: random.Random, split: str | Split, k: int) -> Scene:
     prepare(rng, phone, template)
     task = new_task(rng, phone, split, template)
     last, arrival = roll(rng, task, phone)
-    samples = [label_step(task, phone, last)]
     if rng.random() < VISIT:
         arrival = Arrival(*visit(rng, phone))
-        samples.clear()
+        view, samples = View(phone), []
+    else:
+        view = View(phone)
+        samples = [label_step(task, view, last)]
     while len(samples) < k:
-        samples.append(_other_sample(rng, phone, split, arrival))
+        samples.append(_other_sample(rng, phone, view, split, arrival))
     rng.shuffle(samples)
     return Scene(phone, tuple(samples))
 
 
-def _other_sample(rng: random.Random, phone: SimulatedPhone, split: Split, arrival: Arrival | None) -> Sample:
+def _other_sample(
+    rng: random.Random, phone: SimulatedPhone, view: View, split: Split, arrival: Arrival | None
+) -> Sample:
     """A sample of another task; of actions that are easy and frequent, only some are taken."""
     for _ in range(4):
         other = _other_task(rng, phone, split)
-        sample = label_step(other, phone, think_before(rng, other, arrival))
+        sample = label_step(other, view, think_before(rng, other, arrival))
         if rng.random() < TAKEN.get(type(sample.action), 1.0):
             break
     return sample
 
 
-def label_step(task: Task, phone: SimulatedPhone, last_think: str) -> Sample:
+def label_step(task: Task, view: View, last_think: str) -> Sample:
     """What the expert does for ``task`` on this screen."""
-    view = View(phone)
     step = task.decide(view, last_think)
-    cell = None if step.target is None else target_cell(phone.size, step.target)
-    return Sample(task.instruction, phone.current_app, last_think, step.think, step.action, cell, task)
+    cell = None if step.target is None else target_cell(view.size, step.target)
+    return Sample(task.instruction, view.current_app, last_think, step.think, step.action, cell, task)
 
 
 def roll(rng: random.Random, task: Task, phone: SimulatedPhone) -> tuple[str, Arrival | None]:
@@ -154,27 +157,32 @@ def _looked_for(goal: Goal) -> tuple[str, str]:
 
 
 def _moved(arrival: Arrival, talk: Talk, row: str, icon: str) -> str:
+    line = ""
     match arrival.action:
         case Launch(name):
             app = app_named(name)
-            return talk.about("open", f"app.{app}") if app else ""
+            line = talk.about("open", f"app.{app}") if app else ""
         case Tap() | LongPress():
-            return _tapped(arrival, talk)
+            line = _tapped(arrival, talk)
         case Swipe(start, end):
-            if abs(start[0] - end[0]) > abs(start[1] - end[1]):
-                return talk.about("right", icon) if icon and end[0] < start[0] else ""
-            if not row:
-                return talk.line("swipe")
-            return talk.about("down" if end[1] < start[1] else "up", row)
+            line = _swiped(talk, end[0] - start[0], end[1] - start[1], row, icon)
         case Type(text):
-            return talk.line("type", text)
+            line = talk.line("type", text)
         case Back():
-            return talk.line("back")
+            line = talk.line("back")
         case Home():
-            return talk.line("home")
+            line = talk.line("home")
         case Wait():
-            return talk.line("wait")
-    return ""
+            line = talk.line("wait")
+    return line
+
+
+def _swiped(talk: Talk, across: int, down: int, row: str, icon: str) -> str:
+    if abs(across) > abs(down):
+        return talk.about("right", icon) if icon and across < 0 else ""
+    if not row:
+        return talk.line("swipe")
+    return talk.about("down" if down < 0 else "up", row)
 
 
 def _tapped(arrival: Arrival, talk: Talk) -> str:

@@ -70,7 +70,7 @@ class Split:
 SPLITS: dict[str, Split] = {
     split.name: split
     for split in (
-        Split("train", range(0, 100_000_000)),
+        Split("train", range(100_000_000)),
         Split("validation", range(100_000_000, 101_000_000)),
         Split("held_out_layouts", range(101_000_000, 102_000_000)),
         Split("held_out_phrases", range(102_000_000, 103_000_000), phrases_held_out=True),

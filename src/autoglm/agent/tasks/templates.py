@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from autoglm.agent.devices.simulated import SimulatedPhone
@@ -28,6 +28,8 @@ from .base import Goal, Task
 from .phrases import split_phrases
 from .texts import MESSAGES, NOTES, QUERIES, random_text
 
+CONNECTIONS = ("wlan", "bluetooth")
+"""Toggles that people also ask to connect to."""
 FOCUSED = 0.7
 """How often a focus is followed."""
 ABSENT = 0.13
@@ -67,7 +69,7 @@ class Ask:
             return self.rng.choice(absent)
         return self.rng.choice(here)
 
-    def text(self, bank: dict[str, tuple[str, ...]]) -> str:
+    def text(self, bank: Mapping[str, tuple[str, ...]]) -> str:
         """Something to type."""
         if self.typed and self.rng.random() < FOCUSED:
             return self.typed
@@ -163,10 +165,7 @@ def _product(make: Callable[[str], Goal]) -> Callable[[Ask], Drawn]:
 def _alarm(make: Callable[[str], Goal], *, existing: bool) -> Callable[[Ask], Drawn]:
     def draw(ask: Ask) -> Drawn:
         here = tuple(ask.phone.state.alarms)
-        if existing or ask.focus in TIMES:
-            time = ask.present(here, TIMES)
-        else:
-            time = ask.rng.choice(TIMES)
+        time = ask.present(here, TIMES) if existing or ask.focus in TIMES else ask.rng.choice(TIMES)
         text = time_text(time)
         return make(time), {"time": text.removeprefix("0") if ask.rng.random() < 0.5 else text}
 
@@ -196,7 +195,7 @@ def _search(app: str) -> Callable[[Ask], Drawn]:
 
 
 def _plain(goal: Goal) -> Callable[[Ask], Drawn]:
-    return lambda ask: (goal, {})
+    return lambda _ask: (goal, {})
 
 
 def _two(first: tuple[str, ...], second: tuple[str, ...]) -> Callable[[Ask], Drawn]:
@@ -230,7 +229,7 @@ def _singles() -> list[Template]:
     found += [Template(f"section.{key}", "section", _section(key)) for key in SECTIONS]
     for key in TOGGLES:
         found += [
-            Template(f"toggle.{key}.on", "on", _toggle(key, True)),
+            Template(f"toggle.{key}.on", "connect" if key in CONNECTIONS else "on", _toggle(key, True)),
             Template(f"toggle.{key}.off", "off", _toggle(key, False)),
             Template(f"ask.{key}", "ask", _ask(key)),
         ]
@@ -310,4 +309,8 @@ HELD_OUT: frozenset[str] = frozenset(
         "two.alarm.toggle",
     )
 )
-"""Templates that training never sees; every word in them occurs in other templates."""
+"""Templates that training never sees.
+
+What they name occurs in other templates, but for the storage and privacy sections and the time-out of one minute: these
+are drawn on training screens and never asked for.
+"""

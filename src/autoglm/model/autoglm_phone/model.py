@@ -82,6 +82,11 @@ class AutoGLMPhoneModel(DecoderModel):
         return [module for module in modules if isinstance(module, GatedCrossAttention)]
 
     @property
+    def visual_tokens(self) -> int:
+        """Visual tokens of one image, whatever its size."""
+        return self.config.vision.num_tokens
+
+    @property
     def stop_token_ids(self) -> tuple[int, ...]:
         return self.config.stop_token_ids
 

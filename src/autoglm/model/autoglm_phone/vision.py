@@ -1,7 +1,8 @@
 """The image stream: a plain ViT and the projector into the decoder's width.
 
 Patch embedding (one linear map of each 3x14x14 patch, or a convolutional stem and a linear map) -> RMSNorm -> learned
-position table, sampled bicubically for the image's grid -> pre-norm blocks with 2-D rotary attention -> RMSNorm -> two-layer projector.
+position table, sampled bicubically for the image's grid -> pre-norm blocks with 2-D rotary attention -> RMSNorm ->
+two-layer projector.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class Placed:
 
     Attributes:
         size: of the label in pixels.
-        art: what picture belongs to it (an icon's app, a dialog's kind, a row's key); "" for none.
+        art: what picture belongs to it (an icon's app, a person, a card's kind); of a scroll bar "first row/last first
+            row/rows that fit"; "" for none.
         lines: the label as drawn, one entry a line.
         tap, hold: what a tap and a long press change; None for nothing.
         layer: 0 page, ``DIALOG`` over it, ``HIDDEN`` drawn but partly covered: not among the elements.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from autoglm.agent.devices.simulated import SimulatedPhone
 from autoglm.agent.devices.simulated.catalog import label
+from autoglm.agent.tasks.base import MISSING, SUCCESS, TAKE_OVER, Decision, Goal
+from autoglm.agent.tasks.talk import Talk
+from autoglm.agent.tasks.view import View
 
-from ..base import MISSING, SUCCESS, TAKE_OVER, Decision
-from ..talk import Talk
-from ..view import View
 from .steps import enter, finish, home, login, missing, settle, swipe, tap, tap_word
 
 
@@ -21,7 +21,7 @@ def app_ending(phone: SimulatedPhone, app: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenApp:
+class OpenApp(Goal):
     """Bring an app to the front."""
 
     app: str
@@ -34,27 +34,30 @@ class OpenApp:
         """Missing when it is not installed."""
         return app_ending(phone, self.app)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The app is in front."""
         return phone.state.page.app == self.app
 
 
 @dataclass(frozen=True, slots=True)
-class TapIcon:
+class TapIcon(Goal):
     """Find an app's icon on the home screen and tap it."""
 
     app: str
 
     def decide(self, view: View, talk: Talk, last: str) -> Decision:
         """Look on the first page, then on the next ones."""
-        concept = f"app.{self.app}"
         step = settle(view, talk)
         if step is not None:
             return step
         if view.app == self.app:
-            return login(view, talk) or finish(talk.about("opened", concept))
+            return login(view, talk) or finish(talk.about("opened", f"app.{self.app}"))
         if view.app:
             return home(talk)
+        return self._look(view, talk, last)
+
+    def _look(self, view: View, talk: Talk, last: str) -> Decision:
+        concept = f"app.{self.app}"
         icon = view.find("icon", concept)
         if icon is not None:
             return tap(view, icon, talk.about("tap", concept))
@@ -71,13 +74,13 @@ class TapIcon:
         """Missing when it is not installed."""
         return app_ending(phone, self.app)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The app is in front."""
         return phone.state.page.app == self.app
 
 
 @dataclass(frozen=True, slots=True)
-class DoInApp:
+class DoInApp(Goal):
     """Press the one button of a plain app."""
 
     app: str
@@ -95,6 +98,6 @@ class DoInApp:
         """Missing when the app is not installed."""
         return app_ending(phone, self.app)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The button was pressed."""
         return self.app in phone.state.done

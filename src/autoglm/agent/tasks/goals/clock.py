@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from autoglm.agent.devices.simulated import SimulatedPhone
 from autoglm.agent.devices.simulated.catalog import time_text
+from autoglm.agent.tasks.base import MISSING, SUCCESS, Decision, Goal
+from autoglm.agent.tasks.talk import Talk
+from autoglm.agent.tasks.view import View
 
-from ..base import MISSING, SUCCESS, Decision
-from ..talk import Talk
-from ..view import View
 from .steps import back, enter, fill, finish, hold, missing, tap, tap_word
 
 
 @dataclass(frozen=True, slots=True)
-class SetAlarm:
+class SetAlarm(Goal):
     """Have an alarm ring at a time (``HHMM``)."""
 
     time: str
@@ -36,17 +36,13 @@ class SetAlarm:
             return back(talk)
         return fill(view, talk, last, time_text(self.time)) or tap_word(view, talk, "ui.save")
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """It is there and on."""
         return phone.state.alarms.get(self.time, False)
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchAlarm:
+class SwitchAlarm(Goal):
     """Switch an alarm that exists on or off."""
 
     time: str
@@ -71,13 +67,13 @@ class SwitchAlarm:
         """Missing when there is no such alarm."""
         return SUCCESS if self.time in phone.state.alarms else MISSING
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """It is as wanted."""
         return phone.state.alarms.get(self.time) == self.on
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteAlarm:
+class DeleteAlarm(Goal):
     """Delete an alarm."""
 
     time: str
@@ -104,13 +100,13 @@ class DeleteAlarm:
         known = self.time in phone.state.alarms or ("deleted", self.time) in phone.state.history
         return SUCCESS if known else MISSING
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """It is gone."""
         return self.time not in phone.state.alarms
 
 
 @dataclass(frozen=True, slots=True)
-class WriteNote:
+class WriteNote(Goal):
     """Write a note."""
 
     text: str
@@ -128,10 +124,6 @@ class WriteNote:
             return back(talk)
         return fill(view, talk, last, self.text) or tap_word(view, talk, "ui.save")
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The newest note says it."""
         return phone.state.notes[:1] == (self.text,)

@@ -8,49 +8,41 @@ from autoglm.agent.actions import Wait
 from autoglm.agent.devices.simulated import SimulatedPhone
 from autoglm.agent.devices.simulated.catalog import label
 from autoglm.agent.devices.simulated.screens import DIALOGS
+from autoglm.agent.tasks.base import MISSING, SUCCESS, Decision, Goal
+from autoglm.agent.tasks.talk import Talk
+from autoglm.agent.tasks.view import View
 
-from ..base import MISSING, SUCCESS, Decision
-from ..talk import Talk
-from ..view import View
 from .steps import back, finish, home, missing, settle, swipe, tap, tap_word
 
 
 @dataclass(frozen=True, slots=True)
-class GoBack:
+class GoBack(Goal):
     """Press back once."""
 
-    def decide(self, view: View, talk: Talk, last: str) -> Decision:
+    def decide(self, _view: View, talk: Talk, last: str) -> Decision:
         """Once, whatever is on the screen."""
         return finish(talk.line("done")) if last == talk.line("back") else back(talk)
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """Back was the last key."""
         return phone.state.history[-1:] == (("back", ""),)
 
 
 @dataclass(frozen=True, slots=True)
-class GoHome:
+class GoHome(Goal):
     """Show the home screen."""
 
-    def decide(self, view: View, talk: Talk, last: str) -> Decision:
+    def decide(self, view: View, talk: Talk, _last: str) -> Decision:
         """Press home unless it is there."""
         return home(talk) if view.app else finish(talk.line("done"))
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The home screen is in front."""
         return phone.state.page.kind == "home"
 
 
 @dataclass(frozen=True, slots=True)
-class SwipeOnce:
+class SwipeOnce(Goal):
     """Swipe once; ``direction`` is the finger's."""
 
     direction: str
@@ -61,35 +53,27 @@ class SwipeOnce:
             return finish(talk.line("done"))
         return settle(view, talk) or swipe(self.direction, talk.line("swipe"))
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The last move was that swipe."""
         return phone.state.history[-1:] == (("swipe", self.direction),)
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Goal):
     """Wait a moment."""
 
-    def decide(self, view: View, talk: Talk, last: str) -> Decision:
+    def decide(self, _view: View, talk: Talk, last: str) -> Decision:
         """Once."""
         line = talk.line("wait")
         return finish(talk.line("done")) if last == line else Decision(line, Wait())
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """It waited."""
         return ("wait", "") in phone.state.history
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerDialog:
+class AnswerDialog(Goal):
     """Press a certain button of the open dialog (a word of the catalogue)."""
 
     word: str
@@ -108,13 +92,13 @@ class AnswerDialog:
         shown = self.word in DIALOGS.get(phone.state.dialog.partition(".")[0], ())
         return SUCCESS if shown or ("dialog", self.word) in phone.state.history else MISSING
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The button was pressed."""
         return ("dialog", self.word) in phone.state.history
 
 
 @dataclass(frozen=True, slots=True)
-class ReadBanner:
+class ReadBanner(Goal):
     """Open the message that is announced on the home screen."""
 
     def decide(self, view: View, talk: Talk, last: str) -> Decision:
@@ -131,25 +115,21 @@ class ReadBanner:
         """Missing when there was none."""
         return SUCCESS if phone.state.banner or _read(phone) else MISSING
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """Its chat is in front."""
         return _read(phone) and phone.state.page.kind == "chat"
 
 
 @dataclass(frozen=True, slots=True)
-class NamePage:
+class NamePage(Goal):
     """Say which page is in front."""
 
-    def decide(self, view: View, talk: Talk, last: str) -> Decision:
+    def decide(self, view: View, talk: Talk, _last: str) -> Decision:
         """Read the title."""
         step = settle(view, talk)
         if step is not None:
             return step
         return finish(_page_line(talk, view.title or (f"app.{view.app}" if view.app else "")))
-
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
 
     def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
         """The answer is right."""

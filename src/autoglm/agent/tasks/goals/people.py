@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoglm.agent.devices.simulated import SimulatedPhone
+from autoglm.agent.tasks.base import MISSING, SUCCESS, Decision, Goal
+from autoglm.agent.tasks.talk import Talk
+from autoglm.agent.tasks.view import View
 
-from ..base import MISSING, SUCCESS, Decision
-from ..talk import Talk
-from ..view import View
 from .steps import back, enter, fill, find, finish, tap, tap_word
 
 
@@ -30,7 +30,7 @@ def reach_contact(view: View, talk: Talk, last: str, person: str) -> Decision | 
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(Goal):
     """Call somebody."""
 
     person: str
@@ -48,13 +48,13 @@ class Call:
         """Missing when the person is not on this phone."""
         return person_ending(phone, self.person)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The call is going out."""
         return (phone.state.page.kind, phone.state.page.arg) == ("call", self.person)
 
 
 @dataclass(frozen=True, slots=True)
-class OpenContact:
+class OpenContact(Goal):
     """Open somebody's page in the contacts."""
 
     person: str
@@ -72,13 +72,13 @@ class OpenContact:
         """Missing when the person is not on this phone."""
         return person_ending(phone, self.person)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The page is in front."""
         return (phone.state.page.kind, phone.state.page.arg) == ("contact", self.person)
 
 
 @dataclass(frozen=True, slots=True)
-class Star:
+class Star(Goal):
     """Make somebody a favourite, or no longer."""
 
     person: str
@@ -100,13 +100,13 @@ class Star:
         """Missing when the person is not on this phone."""
         return person_ending(phone, self.person)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """It is as wanted."""
         return (self.person in phone.state.starred) == self.on
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(Goal):
     """Send somebody a text message."""
 
     person: str
@@ -131,6 +131,6 @@ class Text:
         """Missing when the person is not on this phone."""
         return person_ending(phone, self.person)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The newest message to the person says it."""
         return (phone.state.chats[self.person] or ((False, ""),))[-1] == (True, self.text)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoglm.agent.devices.simulated import SimulatedPhone
+from autoglm.agent.tasks.base import Decision, Goal
+from autoglm.agent.tasks.talk import Talk
+from autoglm.agent.tasks.view import View
 
-from ..base import Decision
-from ..talk import Talk
-from ..view import View
 from .apps import app_ending
 from .steps import back, enter, fill, finish, tap_word
 
 
 @dataclass(frozen=True, slots=True)
-class SearchIn:
+class SearchIn(Goal):
     """Search for words in an app that has a search box."""
 
     app: str
@@ -36,7 +36,7 @@ class SearchIn:
         """Missing when the app is not installed."""
         return app_ending(phone, self.app)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The results of these words are in front."""
         page = phone.state.page
         return page.app == self.app and page.kind in ("results", "shop_results") and page.arg == self.text

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from autoglm.agent.devices.simulated import SimulatedPhone
 from autoglm.agent.devices.simulated.catalog import CHOICES, TOGGLES
+from autoglm.agent.tasks.base import Decision, Goal
+from autoglm.agent.tasks.talk import Talk
+from autoglm.agent.tasks.view import View
 
-from ..base import SUCCESS, Decision
-from ..talk import Talk
-from ..view import View
 from .steps import back, enter, find, finish, tap
 
 
@@ -26,7 +26,7 @@ def reach_section(view: View, talk: Talk, last: str, section: str) -> Decision |
 
 
 @dataclass(frozen=True, slots=True)
-class OpenSection:
+class OpenSection(Goal):
     """Open a page of the settings."""
 
     section: str
@@ -36,17 +36,13 @@ class OpenSection:
         step = reach_section(view, talk, last, self.section)
         return step or finish(talk.about("opened", f"section.{self.section}"))
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The page is in front."""
         return (phone.state.page.kind, phone.state.page.arg) == ("section", self.section)
 
 
 @dataclass(frozen=True, slots=True)
-class Toggle:
+class Toggle(Goal):
     """Switch something on or off."""
 
     toggle: str
@@ -65,17 +61,13 @@ class Toggle:
             return finish(talk.about(element.state, concept))
         return tap(view, element, talk.about("tap", concept))
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """It is as wanted."""
         return phone.state.toggles[self.toggle] == self.on
 
 
 @dataclass(frozen=True, slots=True)
-class AskToggle:
+class AskToggle(Goal):
     """Say whether something is on."""
 
     toggle: str
@@ -89,10 +81,6 @@ class AskToggle:
         element = view.find("toggle", concept)
         return finish(talk.about(element.state, concept)) if element else back(talk)
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
     def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
         """The answer is right."""
         state = "on" if phone.state.toggles[self.toggle] else "off"
@@ -100,7 +88,7 @@ class AskToggle:
 
 
 @dataclass(frozen=True, slots=True)
-class Choose:
+class Choose(Goal):
     """Set a choice to a value."""
 
     choice: str
@@ -120,10 +108,6 @@ class Choose:
         row = view.find("row", item)
         return tap(view, row, talk.about("tap", item)) if row else back(talk)
 
-    def ending(self, phone: SimulatedPhone) -> str:
-        """Always possible."""
-        return SUCCESS
-
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """The value is set."""
         return phone.state.choices[self.choice] == self.value

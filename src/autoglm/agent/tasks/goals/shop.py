@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from autoglm.agent.devices.simulated import SimulatedPhone
 from autoglm.agent.devices.simulated.catalog import label
+from autoglm.agent.tasks.base import MISSING, SUCCESS, Decision, Goal
+from autoglm.agent.tasks.talk import Talk
+from autoglm.agent.tasks.view import View
 
-from ..base import MISSING, SUCCESS, Decision
-from ..talk import Talk
-from ..view import View
 from .steps import back, enter, find, finish, tap, tap_word
 
 
@@ -35,7 +35,7 @@ def reach_product(view: View, talk: Talk, last: str, product: str) -> Decision |
 
 
 @dataclass(frozen=True, slots=True)
-class ViewProduct:
+class ViewProduct(Goal):
     """Open a product's page."""
 
     product: str
@@ -49,13 +49,13 @@ class ViewProduct:
         """Missing when the shop does not sell it."""
         return product_ending(phone, self.product)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """Its page is in front."""
         return (phone.state.page.kind, phone.state.page.arg) == ("product", self.product)
 
 
 @dataclass(frozen=True, slots=True)
-class IntoCart:
+class IntoCart(Goal):
     """Put a product into the cart."""
 
     product: str
@@ -73,13 +73,13 @@ class IntoCart:
         """Missing when the shop does not sell it."""
         return product_ending(phone, self.product)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """It is in the cart."""
         return self.product in phone.state.cart
 
 
 @dataclass(frozen=True, slots=True)
-class Buy:
+class Buy(Goal):
     """Buy a product: the payment is announced as sensitive."""
 
     product: str
@@ -100,6 +100,6 @@ class Buy:
         """Missing when the shop does not sell it."""
         return product_ending(phone, self.product)
 
-    def reached(self, phone: SimulatedPhone, message: str, talk: Talk) -> bool:
+    def reached(self, phone: SimulatedPhone, _message: str, _talk: Talk) -> bool:
         """It is paid for."""
         return ("pay", self.product) in phone.state.history

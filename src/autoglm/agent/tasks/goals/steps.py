@@ -5,11 +5,10 @@ from __future__ import annotations
 from autoglm.agent.actions import Back, Finish, Home, Launch, LongPress, Swipe, TakeOver, Tap, Type, Wait
 from autoglm.agent.devices.simulated import Element
 from autoglm.agent.devices.simulated.catalog import label
-
-from ..base import Decision
-from ..grid import SWIPES, grid_point
-from ..talk import Talk
-from ..view import View
+from autoglm.agent.tasks.base import Decision
+from autoglm.agent.tasks.grid import SWIPES, grid_point
+from autoglm.agent.tasks.talk import Talk
+from autoglm.agent.tasks.view import View
 
 LOGIN_TITLES = ("ui.login", "ui.captcha")
 DECLINE = {"ui.permission": "ui.deny", "ui.update": "ui.later", "ui.ask_delete": "ui.cancel"}
@@ -108,7 +107,8 @@ def find(view: View, talk: Talk, last: str, kind: str, concept: str) -> Decision
 def fill(view: View, talk: Talk, last: str, text: str) -> Decision | None:
     """Get ``text`` into the page's field. None when it was typed in the step before.
 
-    What is in a field may be any text, which a small model cannot be asked to read; that it was just typed is remembered.
+    What is in a field may be any text, which a small model cannot be asked to read; that it was just typed is
+    remembered.
     """
     field = view.field
     if field is None:

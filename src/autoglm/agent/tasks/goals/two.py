@@ -6,17 +6,16 @@ from dataclasses import dataclass, replace
 
 from autoglm.agent.actions import Finish, TakeOver
 from autoglm.agent.devices.simulated import SimulatedPhone
-
-from ..base import SUCCESS, Decision, Goal
-from ..talk import Talk, is_honest
-from ..view import View
+from autoglm.agent.tasks.base import SUCCESS, Decision, Goal
+from autoglm.agent.tasks.talk import Talk, is_honest
+from autoglm.agent.tasks.view import View
 
 FIRST, SECOND = "1/2 ", "2/2 "
 """Written before every think line: which of the two is being done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Then:
+class Then(Goal):
     """First one goal, then the other."""
 
     first: Goal

@@ -38,8 +38,9 @@ __all__ = [
 ]
 
 LANGUAGES = ("zh", "en")
-TIMES: tuple[str, ...] = tuple(f"{hour:02d}{minute:02d}" for hour in range(6, 24) for minute in (hour % 4 * 15, 30))
-TIMES = tuple(sorted(set(TIMES)))
+TIMES: tuple[str, ...] = tuple(
+    sorted({f"{hour:02d}{minute:02d}" for hour in range(6, 24) for minute in (hour % 4 * 15, 30)})
+)
 """Alarm times, ``HHMM``; drawn ``HH:MM`` in both languages."""
 
 

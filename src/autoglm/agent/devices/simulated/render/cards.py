@@ -6,9 +6,10 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
-from ..fonts import text_mask
-from ..layout import Placed
-from ..world import Look
+from autoglm.agent.devices.simulated.fonts import text_mask
+from autoglm.agent.devices.simulated.layout import Placed
+from autoglm.agent.devices.simulated.world import Look
+
 from .painter import Painter
 from .palette import WHITE, Palette, hsv
 from .parts import avatar, middle, number, picture
@@ -67,7 +68,7 @@ def spinner(paint: Painter, item: Placed, look: Look) -> None:
     )
 
 
-def keyboard(paint: Painter, item: Placed, look: Look) -> None:
+def keyboard(paint: Painter, item: Placed, _look: Look) -> None:
     """The keys; drawn once for each look."""
     left, top, right, low = item.element.box
     paint.image.paste(_keys(right - left, low - top, paint.palette), (left, top))

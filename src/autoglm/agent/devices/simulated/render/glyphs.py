@@ -4,6 +4,8 @@ Strokes: ``line`` (x, y, ...), ``fill`` (polygon), ``arc`` (box, from, to in deg
 and ``frame`` (box, corner radius). ``cut`` before a stroke takes away instead of adding.
 """
 
+# ruff: noqa: E501 (tables)
+
 from __future__ import annotations
 
 Part = tuple[str, tuple[float, ...], float]

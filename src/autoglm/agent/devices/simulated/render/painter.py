@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from PIL import Image
 
-from ..elements import Box
-from ..fonts import line_height, text_mask, text_width
-from ..layout import Placed
-from ..spec import PhoneSpec
+from autoglm.agent.devices.simulated.elements import Box
+from autoglm.agent.devices.simulated.fonts import line_height, text_mask, text_width
+from autoglm.agent.devices.simulated.layout import Placed
+from autoglm.agent.devices.simulated.spec import PhoneSpec
+
 from .palette import Colour, Palette
 from .shapes import glyph, rounded
 

@@ -8,9 +8,10 @@ from functools import lru_cache
 
 from PIL import Image, ImageChops
 
-from ..elements import Box
-from ..layout import Placed
-from ..world import Look
+from autoglm.agent.devices.simulated.elements import Box
+from autoglm.agent.devices.simulated.layout import Placed
+from autoglm.agent.devices.simulated.world import Look
+
 from .glyphs import PRODUCT_GLYPHS
 from .painter import Painter
 from .palette import ORANGE, RED, WHITE, Colour, hsv
@@ -159,7 +160,7 @@ def product(paint: Painter, item: Placed, look: Look) -> None:
     paint.small(f"¥{price}", box[2] - paint.px(18), y, 19, ORANGE)
 
 
-def field(paint: Painter, item: Placed, look: Look) -> None:
+def field(paint: Painter, item: Placed, _look: Look) -> None:
     """A search box or a text field: round, with an accent edge and a caret while it has the focus."""
     element, palette = item.element, paint.palette
     focused = element.state == "focused"
@@ -189,23 +190,23 @@ def button(paint: Painter, item: Placed, look: Look) -> None:
     paint.label(item, text)
 
 
-def pay_button(paint: Painter, item: Placed, look: Look) -> None:
+def pay_button(paint: Painter, item: Placed, _look: Look) -> None:
     """The button that costs money."""
     paint.fill(item.element.box, ORANGE, 29)
     paint.label(item, WHITE)
 
 
-def back(paint: Painter, item: Placed, look: Look) -> None:
+def back(paint: Painter, item: Placed, _look: Look) -> None:
     """An arrow."""
     paint.sign("back", *middle(item.element.box), 26, paint.palette.text)
 
 
-def title(paint: Painter, item: Placed, look: Look) -> None:
+def title(paint: Painter, item: Placed, _look: Look) -> None:
     """The page's name."""
     paint.label(item, paint.palette.text)
 
 
-def note(paint: Painter, item: Placed, look: Look) -> None:
+def note(paint: Painter, item: Placed, _look: Look) -> None:
     """A line of text; some stand on a card."""
     box, palette = item.element.box, paint.palette
     if item.art in ("note", "query"):
@@ -218,14 +219,14 @@ def note(paint: Painter, item: Placed, look: Look) -> None:
     paint.label(item, ORANGE if item.art == "price" else palette.muted if quiet else palette.text)
 
 
-def bubble(paint: Painter, item: Placed, look: Look) -> None:
+def bubble(paint: Painter, item: Placed, _look: Look) -> None:
     """What was said."""
     mine = item.element.state == "mine"
     paint.fill(item.element.box, paint.palette.mine if mine else paint.palette.theirs, 16)
     paint.label(item, paint.palette.text)
 
 
-def banner(paint: Painter, item: Placed, look: Look) -> None:
+def banner(paint: Painter, item: Placed, _look: Look) -> None:
     """A message that just came in."""
     box, palette = item.element.box, paint.palette
     paint.fill(box, palette.card, 20)
@@ -235,7 +236,7 @@ def banner(paint: Painter, item: Placed, look: Look) -> None:
     paint.sign("app.messages", box[2] - paint.px(32), y, 26, palette.accent)
 
 
-def dots(paint: Painter, item: Placed, look: Look) -> None:
+def dots(paint: Painter, item: Placed, _look: Look) -> None:
     """Which page of the home screen."""
     x, y = middle(item.element.box)
     page, pages = (int(part) for part in item.element.state.split("/"))
@@ -246,7 +247,7 @@ def dots(paint: Painter, item: Placed, look: Look) -> None:
         paint.disc(spot, y, 4.5, WHITE if here else (70, 72, 78))
 
 
-def scrollbar(paint: Painter, item: Placed, look: Look) -> None:
+def scrollbar(paint: Painter, item: Placed, _look: Look) -> None:
     """A track and a thumb."""
     left, top, right, low = item.element.box
     scroll, last, capacity = (int(part) for part in item.art.split("/"))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..layout import DIALOG, Placed
-from ..state import PhoneState
-from ..world import World
+from autoglm.agent.devices.simulated.layout import DIALOG, Placed
+from autoglm.agent.devices.simulated.state import PhoneState
+from autoglm.agent.devices.simulated.world import Look, World
+
 from . import cards, parts
 from .painter import Painter
 from .palette import Colour, Palette
@@ -88,7 +89,7 @@ def _gesture(paint: Painter, size: tuple[int, int], ink: Colour) -> None:
     paint.fill((size[0] // 2 - half, y, size[0] // 2 + half, y + paint.px(4)), ink, 2)
 
 
-def _dialog(paint: Painter, placed: Sequence[Placed], look: parts.Look) -> None:
+def _dialog(paint: Painter, placed: Sequence[Placed], look: Look) -> None:
     for item in placed:
         if item.layer == DIALOG:
             if item.element.kind == "dialog":

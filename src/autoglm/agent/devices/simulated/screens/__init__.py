@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..layout import Layout, Placed
-from ..state import PhoneState
-from ..world import World
+from autoglm.agent.devices.simulated.layout import Layout, Placed
+from autoglm.agent.devices.simulated.state import PhoneState
+from autoglm.agent.devices.simulated.world import World
+
 from . import chat, editor, home, people, plain, search, settings, shop
 from .common import go_back
 from .overlay import DIALOGS, dialog

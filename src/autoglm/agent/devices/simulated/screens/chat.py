@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..layout import KEYBOARD, Effect, Layout
-from ..state import Page, PhoneState
+from autoglm.agent.devices.simulated.layout import KEYBOARD, Effect, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
+
 from .common import BOTTOM, field, keyboard, scrolling_list, top_bar
 from .settings import goes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..layout import BAR_BOTTOM, BAR_TOP, KEYBOARD, LIST_TOP, Layout
-from ..state import Page, PhoneState
+from autoglm.agent.devices.simulated.layout import BAR_BOTTOM, BAR_TOP, KEYBOARD, LIST_TOP, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
 
 BOTTOM = 14
 """dp kept free at the lower edge (the gesture bar)."""
@@ -60,7 +60,7 @@ def scrolling_list(
     height: float,
     top: float = LIST_TOP,
 ) -> None:
-    """Rows from the page's scroll position on; a scroll bar, and a last line when the list is longer than the screen."""
+    """Rows from the page's scroll position on; a long list gets a scroll bar and, at its end, a last line."""
     capacity, last = capacity_of(layout, page, len(keys), height, top)
     scroll = min(page.scroll, last)
     right = 360.0 if last == 0 else 350.0

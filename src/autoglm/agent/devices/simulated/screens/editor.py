@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..catalog import TIMES
-from ..layout import KEYBOARD, LIST_TOP, Effect, Layout
-from ..state import MAX_ALARMS, Page, PhoneState
+from autoglm.agent.devices.simulated.catalog import TIMES
+from autoglm.agent.devices.simulated.layout import KEYBOARD, LIST_TOP, Effect, Layout
+from autoglm.agent.devices.simulated.state import MAX_ALARMS, Page, PhoneState
+
 from .common import BOTTOM, field, keyboard, no_items, top_bar
 from .settings import goes
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..layout import Effect, Layout
-from ..state import Page, PhoneState
-from ..world import HOME_COLUMNS
+from autoglm.agent.devices.simulated.layout import Effect, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
+from autoglm.agent.devices.simulated.world import HOME_COLUMNS
 
 CELL = 90
 DOCK_HEIGHT = 106

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..elements import Box
-from ..layout import HIDDEN, Effect, Layout, Placed
-from ..state import PhoneState
+from autoglm.agent.devices.simulated.elements import Box
+from autoglm.agent.devices.simulated.layout import HIDDEN, Effect, Layout, Placed
+from autoglm.agent.devices.simulated.state import PhoneState
 
 DIALOGS = {
     "permission": ("deny", "allow"),

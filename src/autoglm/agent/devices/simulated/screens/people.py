@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..layout import Effect, Layout
-from ..state import Page, PhoneState
+from autoglm.agent.devices.simulated.layout import Effect, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
+
 from .common import scrolling_list, top_bar
 from .settings import goes
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..catalog import APP_ACTIONS
-from ..layout import Effect, Layout
-from ..state import Page, PhoneState
+from autoglm.agent.devices.simulated.catalog import APP_ACTIONS
+from autoglm.agent.devices.simulated.layout import Effect, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
+
 from .common import top_bar
 
 
@@ -28,7 +29,7 @@ def plain(layout: Layout, state: PhoneState) -> None:
         )
 
 
-def login(layout: Layout, state: PhoneState) -> None:
+def login(layout: Layout, _state: PhoneState) -> None:
     """Account and password: for the person."""
     top_bar(layout, "ui.login")
     for index, hint in enumerate(("hint_account", "hint_password")):
@@ -37,14 +38,14 @@ def login(layout: Layout, state: PhoneState) -> None:
     layout.add("button", (30, 380, 330, 436), concept="ui.verify", align="center", tap=_enter)
 
 
-def captcha(layout: Layout, state: PhoneState) -> None:
+def captcha(layout: Layout, _state: PhoneState) -> None:
     """A picture puzzle: for the person."""
     top_bar(layout, "ui.captcha")
     layout.add("card", (30, 150, 330, 350), art="captcha")
     layout.add("button", (30, 380, 330, 436), concept="ui.verify", align="center", tap=_enter)
 
 
-def loading(layout: Layout, state: PhoneState) -> None:
+def loading(layout: Layout, _state: PhoneState) -> None:
     """The app is starting."""
     layout.add("spinner", (130, 320, 230, 400))
     layout.add("note", (80, 410, 280, 452), concept="ui.loading", align="center")

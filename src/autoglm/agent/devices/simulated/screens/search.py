@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
-from ..layout import BAR_BOTTOM, BAR_TOP, KEYBOARD, Layout
-from ..state import Page, PhoneState
+from autoglm.agent.devices.simulated.layout import BAR_BOTTOM, BAR_TOP, KEYBOARD, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
+
 from .common import field, keyboard, top_bar
 
 BOX = (8, BAR_TOP + 4, 262, BAR_BOTTOM)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..catalog import CHOICE_VALUES, CHOICES
-from ..layout import LIST_TOP, Effect, Layout
-from ..state import Page, PhoneState
+from autoglm.agent.devices.simulated.catalog import CHOICE_VALUES, CHOICES
+from autoglm.agent.devices.simulated.layout import LIST_TOP, Effect, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
+
 from .common import no_items, scrolling_list, top_bar
 
 FACTS = {"storage": ("storage_used",), "about": ("version", "model")}

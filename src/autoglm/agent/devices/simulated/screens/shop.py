@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..catalog import LABELS, concepts
-from ..layout import LIST_TOP, Effect, Layout
-from ..state import Page, PhoneState
+from autoglm.agent.devices.simulated.catalog import LABELS
+from autoglm.agent.devices.simulated.layout import LIST_TOP, Effect, Layout
+from autoglm.agent.devices.simulated.state import Page, PhoneState
+
 from .common import keyboard, scrolling_list, top_bar
 from .search import query, search_bar
 from .settings import goes
@@ -18,7 +19,7 @@ def shop(layout: Layout, state: PhoneState) -> None:
         layout,
         page,
         layout.world.products,
-        _product_row(layout),
+        _Row(layout),
         height=layout.world.look.product_row,
         top=LIST_TOP + 2,
     )
@@ -31,7 +32,7 @@ def shop_results(layout: Layout, state: PhoneState) -> None:
     top_bar(layout, "ui.results")
     query(layout, page.arg)
     found = [key for key in layout.world.products if _matches(key, page.arg)][:4]
-    row, top, height = _product_row(layout), 148, layout.world.look.product_row
+    row, top, height = _Row(layout), 148, layout.world.look.product_row
     for index, key in enumerate(found):
         row(key, (0, top + index * height, 360, top + (index + 1) * height))
     if not found:
@@ -78,10 +79,6 @@ def paid(layout: Layout, state: PhoneState) -> None:
     layout.add("note", (20, 240, 340, 300), concept=f"product.{key}", size=23, align="center")
 
 
-def _product_row(layout: Layout) -> "_Row":
-    return _Row(layout)
-
-
 class _Row:
     """Draws one product of a list."""
 
@@ -103,7 +100,6 @@ def _price(layout: Layout, key: str, top: float) -> None:
 
 
 def _matches(key: str, words: str) -> bool:
-    assert f"product.{key}" in concepts("product")
     wanted = words.casefold()
     return any(name in wanted or wanted in name for name in (part.casefold() for part in LABELS[f"product.{key}"]))
 
