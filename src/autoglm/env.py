@@ -74,8 +74,3 @@ def cache_implementation() -> str:
 def redis_password() -> str | None:
     """``AUTOGLM_REDIS_PASSWORD``: not part of any URL, because command lines can be read by others."""
     return os.environ.get(REDIS_PASSWORD) or None
-
-
-def redis_url() -> str | None:
-    """``AUTOGLM_REDIS_URL``: the shared cache store, with its password if it has one."""
-    return os.environ.get(REDIS_URL) or None
