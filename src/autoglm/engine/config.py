@@ -22,6 +22,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         max_batch_tokens: rows of one step (decode tokens first, the rest prefill chunks).
         encoder_patches: image patches encoded in one step at most; one image always fits.
         visual_cache_bytes, image_cache_bytes: features by content; processed pixels by encoded bytes. 0: off.
+        token_cache_bytes: tokenised pieces of prompts, such as the system prompt. 0: off.
         prefix_caching: reuse of KV prefixes; off recomputes every prompt.
         host_kv_bytes: host memory for KV blocks that leave the pool; they come back by copy. 0: off.
         host_kv_min_blocks: fewer blocks are computed again rather than loaded; 0: measured at start.
@@ -48,6 +49,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     encoder_patches: int = 16384
     visual_cache_bytes: int = 512 * 2**20
     image_cache_bytes: int = 256 * 2**20
+    token_cache_bytes: int = 8 * 2**20
     prefix_caching: bool = True
     host_kv_bytes: int = 0
     host_kv_min_blocks: int = 0
@@ -79,6 +81,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "kv_cache_bytes",
             "visual_cache_bytes",
             "image_cache_bytes",
+            "token_cache_bytes",
             "host_kv_bytes",
             "host_kv_min_blocks",
         ):

@@ -102,6 +102,7 @@ class Engine:
             min_pixels=config.min_pixels,
             max_pixels=config.max_pixels,
             image_cache_bytes=config.image_cache_bytes,
+            token_cache_bytes=config.token_cache_bytes,
         )
         return cls(model, prompts, config)
 
