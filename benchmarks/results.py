@@ -25,6 +25,7 @@ UNITS_MORE_IS_BETTER = {
     "tok/CPU s": True,
     "tokens": True,
     "share": True,
+    "count": False,
     "GB/s": True,
 }
 
