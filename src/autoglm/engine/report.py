@@ -67,7 +67,7 @@ def stats_of(engine: Engine) -> Stats:
             misses=visual.counters.misses,
             evictions=visual.counters.evictions,
             entries=len(visual),
-            loads=visual.offered,
+            loads=visual.offered + visual.recalled,
             bytes=visual.bytes,
             capacity_bytes=visual.capacity_bytes,
         ),
