@@ -77,18 +77,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         self._at_least("prompt_workers", 1)
         self._at_least("threads", 0)
         self._at_least("context_length", 2)  # one token of prompt, one of answer
-<<<<<<< HEAD
-        for name in (
-            "kv_cache_bytes",
-            "visual_cache_bytes",
-            "image_cache_bytes",
-            "token_cache_bytes",
-            "host_kv_bytes",
-            "host_kv_min_blocks",
-        ):
-=======
-        for name in ("kv_cache_bytes", "visual_cache_bytes", "image_cache_bytes"):
->>>>>>> hostkv
+        for name in ("kv_cache_bytes", "visual_cache_bytes", "image_cache_bytes", "token_cache_bytes"):
             self._at_least(name, 0)
         for name in ("host_kv_bytes", "host_kv_min_blocks", "lookahead", "kv_disk_bytes", "kv_fetch_ms"):
             self._at_least(name, 0)
