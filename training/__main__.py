@@ -26,9 +26,9 @@ from training.team import Team
 
 EVALUATION = Path(__file__).parents[1] / "benchmarks" / "results" / "agent_eval.json"
 OUT = Path(__file__).parents[1] / "src" / "autoglm" / "models" / NAME
-STAGES = ("tokens", "policy", "reading", "joint", "export", "card")
-_RATES = {"policy": 2e-3, "reading": 2e-3, "joint": 1e-3}
-_MINUTES = {"policy": 45.0, "reading": 45.0, "joint": 60.0}
+STAGES = ("tokens", "policy", "reading", "acting", "joint", "export", "card")
+_RATES = {"policy": 2e-3, "reading": 2e-3, "acting": 1.5e-3, "joint": 5e-4}
+_MINUTES = {"policy": 60.0, "reading": 45.0, "acting": 60.0, "joint": 60.0}
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="start the stage again, from the stages before it")
     parser.add_argument(
-        "--again", action="store_true", help="joint only: start from its own last state with a new schedule"
+        "--again", action="store_true", help="start from the stage's own last state with a new schedule"
     )
     options = parser.parse_args()
     chosen = options.stages or list(STAGES[:-1])
@@ -78,14 +78,16 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         options.rate or _RATES[stage],
         fresh=options.fresh or options.again,
     )
-    if stage == "joint" and options.again:
+    if options.again:
         model.load_state_dict(_state(plan.state_file))
-    elif stage == "joint":
+    elif stage == "acting":
         model.load_state_dict(_state(options.work / "policy.pt"))
         stages.copy_tower(model, _state(options.work / "reading.pt"))
         if plan.fresh or not plan.state_file.exists():
             print(f"aligned: {stages.align(model, tokens):.1%} of the variance", file=sys.stderr)
-    run = {"policy": stages.policy, "reading": stages.reading, "joint": stages.joint}[stage]
+    elif stage == "joint":
+        model.load_state_dict(_state(options.work / "acting.pt"))
+    run = {"policy": stages.policy, "reading": stages.reading, "acting": stages.acting, "joint": stages.joint}[stage]
     print(f"{stage}: {plan.minutes:g} minutes, curve in {plan.curve_file}", file=sys.stderr)
     return run(plan, model, tokens, options.seed + 10_000 * Team().rank)
 

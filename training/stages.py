@@ -99,6 +99,26 @@ def reading(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bo
     return train(plan, model, named, batches, step, check)
 
 
+def acting(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bool:
+    """The decoder learns to act on what the tower really reads; the tower stays as it is."""
+    batches = stream(SampleStream(tokens, "train", seed, screens=5, k=8, drawn=True))
+    named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
+    seen = _first(SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=True))
+
+    def read(batch: Screens) -> Tensor:
+        model.visual.eval()  # its batch norms keep their running statistics
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return encode_screens(model.visual, _drawn(batch)).float()
+
+    def step(batch: Screens) -> tuple[Tensor, dict[str, float]]:
+        return _token_loss(run(model, _need(batch), read(batch)))
+
+    def check() -> dict[str, float]:
+        return _exact(model, seen, read)
+
+    return train(plan, model, named, batches, step, check)
+
+
 def joint(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bool:
     """Both halves as one, from pixels to actions."""
     vectors = SymbolVectors.make()
