@@ -64,6 +64,16 @@ def stored(folder: Path) -> list[Trace]:
     return [Trace(name, load(folder / file)) for name, (file, load) in STORED.items()]
 
 
+def zipf() -> Trace:
+    """Zipf(0.99) over 100,000 keys in random order, a million requests: the one the published rates were taken on."""
+    import numpy as np
+
+    rng = np.random.default_rng(7)
+    weights = 1.0 / np.arange(1, 100_001) ** 0.99
+    order = rng.permutation(100_000)
+    return Trace("zipf099", order[rng.choice(100_000, 1_000_000, p=weights / weights.sum())].tolist())
+
+
 def synthetic(requests: int = 60_000, seed: int = 7) -> Trace:
     """Zipf(0.99) over 5,000 keys whose ranks drift, one request in five from a scan that is never repeated."""
     rng = random.Random(seed)

@@ -36,11 +36,10 @@ def ensure(checkpoint: Path, cache: Path, precision: str = "f32") -> Files:
     text, vision = (f"{checkpoint.name}-{p}-v{RECIPE}.gguf" for p in (precision, "f32"))
     files = Files(folder / text, folder / f"mmproj-{vision}")
     newest = max(f.stat().st_mtime for f in checkpoint.iterdir())
-    if all(f.exists() and f.stat().st_mtime >= newest for f in (files.text, files.vision)):
-        return files
     folder.mkdir(parents=True, exist_ok=True)
     for target, options in ((files.text, ["--outtype", precision]), (files.vision, ["--outtype", "f32", "--mmproj"])):
-        _convert(checkpoint, target, options, cache)
+        if not target.exists() or target.stat().st_mtime < newest:
+            _convert(checkpoint, target, options, cache)
     return files
 
 

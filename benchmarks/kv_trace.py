@@ -9,7 +9,6 @@ import json
 import lzma
 import random
 from collections import OrderedDict, deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +46,8 @@ def synthetic(requests: int, seed: int = 0) -> Trace:
     sessions: list[list[int]] = []
     for _ in range(requests):
         if sessions and draw.random() < 0.6:
-            # Recent sessions are likelier to speak again.
-            blocks = sessions[-min(len(sessions), 1 + int(draw.expovariate(1 / 60)))]
+            # A person answers after a while, in which others ask.
+            blocks = sessions[-min(len(sessions), 1 + int(abs(draw.gauss(9, 5))))]
         else:
             blocks = [0]
             sessions.append(blocks)
@@ -110,7 +109,7 @@ def plain_lru(trace: Trace, capacity: int) -> Hits:
     return Hits(hits, 0, total)
 
 
-def belady_bound(trace: Sequence[Sequence[int]]) -> float:
+def unbounded(trace: Trace) -> float:
     """Hit share with room for everything."""
     seen: set[int] = set()
     hits = total = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from autoglm.cache.local import Implementation, LocalCache, LocalConfig, Policy
 
@@ -107,7 +107,7 @@ class _Theine:
         self.set = self.cache.set
 
 
-def _moka(policy: str) -> Callable[[int], Any]:
+def _moka(policy: Literal["tiny_lfu", "lru"]) -> Callable[[int], Any]:
     def make(entries: int) -> Any:
         import moka_py
 

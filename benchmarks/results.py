@@ -26,6 +26,7 @@ UNITS_MORE_IS_BETTER = {
     "tok/CPU s": True,
     "tokens": True,
     "share": True,
+    "count": False,
     "GB/s": True,
     "ns": False,
     "bytes": False,

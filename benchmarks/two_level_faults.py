@@ -53,10 +53,12 @@ def _one(url: str, begin: Callable[[], None], end: Callable[[], None]) -> dict[s
     with SharedLevel(SharedConfig(url=url)) as shared:
         cache = TieredCache(TieredConfig(name="faults", jitter=0), BytesCodec(), shared=shared)
         alone = TieredCache(TieredConfig(name="alone", jitter=0), BytesCodec())
-        _wait(lambda: shared.link.state is LinkState.UP and shared.breaker.closed)
         for index in range(50):
             cache.get_or_load(f"before {index}", lambda _: b"x")
+        _wait(lambda: shared.link.state is LinkState.UP and shared.breaker.closed)
         begin()
+        if not shared.breaker.closed:
+            raise RuntimeError("the store was away before the fault began: the machine is too busy to measure this")
         first = _timed(lambda: cache.get_or_load("first", lambda _: b"x"))
         extra = _median_load(cache) - _median_load(alone)
         start = time.perf_counter()

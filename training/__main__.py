@@ -83,6 +83,8 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
     elif stage == "joint":
         model.load_state_dict(_state(options.work / "policy.pt"))
         stages.copy_tower(model, _state(options.work / "reading.pt"))
+        if plan.fresh or not plan.state_file.exists():
+            print(f"aligned: {stages.align(model, tokens):.1%} of the variance", file=sys.stderr)
     run = {"policy": stages.policy, "reading": stages.reading, "joint": stages.joint}[stage]
     print(f"{stage}: {plan.minutes:g} minutes, curve in {plan.curve_file}", file=sys.stderr)
     return run(plan, model, tokens, options.seed + 10_000 * Team().rank)

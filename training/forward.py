@@ -18,7 +18,7 @@ from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.decoder import DecoderLayer, SelfAttention
 from autoglm.model.rope import block_order, rotate_halves, vision_rotary
 from autoglm.model.vision import VisionBlock
-from training.shape import COLUMNS, READING_HEAD, ROWS
+from training.shape import COLUMNS, READING_HEAD, READING_MODULES, ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def run(model: AutoGLMPhoneModel, batch: Batch, visual: Tensor) -> Result:
             module = model.cross_attention[fusion[index]]
             added, q, k = _cross_attention(module, hidden[sees], seeing, visual, mask)
             hidden = hidden.index_add(0, sees, added)
-            if fusion[index] == 0 and batch.look.numel():
-                look_loss = _look_loss(q, k, mask, batch.look, seeing)
+            if fusion[index] < READING_MODULES and batch.look.numel():
+                look_loss = look_loss + _look_loss(q, k, mask, batch.look, seeing) / READING_MODULES
         hidden = layer.feed_forward(hidden)
     return _result(model, hidden, batch, rows, look_loss)
 

@@ -102,6 +102,7 @@ def train(
     if team.leads:
         _write(plan, {"seconds": spent, "steps": steps, "samples": samples, **_checked(model, check)})
         _save(plan, model, optimiser, spent, steps, samples)
+    team.wait()
     return not stop
 
 

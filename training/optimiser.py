@@ -54,7 +54,7 @@ class Optimiser:
         self.muon.load_state_dict(state["muon"])
 
 
-def schedule(step: int, done: float, warmup: int = 100, decay: float = 0.35) -> float:
+def schedule(step: int, done: float, warmup: int = 100, decay: float = 0.5) -> float:
     """Factor of the learning rate: linear warm-up, plateau, then linear to 0.03 over the last ``decay`` of the run.
 
     Args:

@@ -12,8 +12,8 @@ COLUMNS, ROWS, PATCH = 12, 27, 16
 CELLS = ROWS * COLUMNS
 """A 20:9 screen, 192 x 432 pixels, in 324 patches of 16."""
 HIDDEN = 192
-READING_HEAD = 0
-"""Head of the first cross-attention module that is taught to look at the cell the next token is about."""
+READING_HEAD, READING_MODULES = 0, 2
+"""This head of the first cross-attention modules is taught to look at the cell the next token is about."""
 
 TURN_STARTS = ("<|system|>", "<|user|>", "<|observation|>")
 STOPS = ("</answer>", "<|endoftext|>", "<|user|>", "<|observation|>")

@@ -178,6 +178,33 @@ def _drawn(batch: Screens) -> Tensor:
     return batch.pixels
 
 
+@torch.inference_mode()
+def align(model: AutoGLMPhoneModel, tokens: Path, batches: int = 30) -> float:
+    """Fit the projector's last map so that what the tower reads has the size of the vectors the decoder was taught on.
+
+    Cross-entropy fixes the direction of a cell's features, not their size. Least squares over some screens; the map is
+    folded into the projector. Returns the share of the vectors' variance that is explained.
+    """
+    vectors = SymbolVectors.make()
+    seen = stream(SampleStream(tokens, "train", 99, screens=8, k=1, drawn=True, tokens=False))
+    model.eval()
+    found, wanted = [], []
+    for batch in itertools.islice(seen, batches):
+        found.append(encode_screens(model.visual, _drawn(batch)).flatten(0, 1))
+        wanted.append(vectors.features(batch.symbols).flatten(0, 1))
+    model.train()
+    x, y = torch.cat(found).double(), torch.cat(wanted).double()
+    x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
+    gram = x.T @ x
+    fit = torch.linalg.solve(gram + 1e-4 * gram.diagonal().mean() * torch.eye(len(gram), dtype=x.dtype), x.T @ y)
+    explained = 1 - (x @ fit - y).square().mean() / (y - y.mean(0)).square().mean()
+    out = model.visual.projector.out
+    weight, bias = fit[:-1].T @ out.weight.double(), fit[:-1].T @ out.bias.double() + fit[-1]
+    out.weight.copy_(weight)
+    out.bias.copy_(bias)
+    return explained.item()
+
+
 def copy_tower(target: nn.Module, source_state: dict[str, Tensor]) -> None:
     """Take the vision tower of another stage's state."""
     state = {n: t for n, t in source_state.items() if ".visual." in n}

@@ -38,6 +38,11 @@ class Team:
         _spread(flat[:-2] / self.size, parameters)
         return bool(flat[-2] > 0), float(flat[-1])
 
+    def wait(self) -> None:
+        """Until all are here: the launcher ends the others when one process leaves."""
+        if self.size > 1:
+            dist.barrier()
+
 
 def _spread(flat: Tensor, parameters: Sequence[nn.Parameter]) -> None:
     start = 0

@@ -15,6 +15,7 @@ ADB_PORT = "ANDROID_ADB_SERVER_PORT"
 ARTEFACTS = "AUTOGLM_ARTEFACTS"
 CACHE_DIR = "AUTOGLM_CACHE_DIR"
 CACHE = "AUTOGLM_CACHE"
+REDIS_URL = "AUTOGLM_REDIS_URL"
 REDIS_PASSWORD = "AUTOGLM_REDIS_PASSWORD"
 REDIS_URL = "AUTOGLM_REDIS_URL"
 
@@ -28,6 +29,11 @@ def model_dir() -> Path | None:
 def api_keys() -> tuple[str, ...]:
     """``AUTOGLM_API_KEYS``: accepted keys, separated by commas."""
     return tuple(key.strip() for key in os.environ.get(API_KEYS, "").split(",") if key.strip())
+
+
+def redis_url() -> str | None:
+    """``AUTOGLM_REDIS_URL``: the cache store that servers share."""
+    return os.environ.get(REDIS_URL) or None
 
 
 def api_key() -> str | None:
@@ -68,8 +74,3 @@ def cache_implementation() -> str:
 def redis_password() -> str | None:
     """``AUTOGLM_REDIS_PASSWORD``: not part of any URL, because command lines can be read by others."""
     return os.environ.get(REDIS_PASSWORD) or None
-
-
-def redis_url() -> str | None:
-    """``AUTOGLM_REDIS_URL``: the shared cache store, with its password if it has one."""
-    return os.environ.get(REDIS_URL) or None

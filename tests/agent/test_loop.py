@@ -418,7 +418,7 @@ replies = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     script=st.lists(replies, min_size=1, max_size=8),
     fault=st.sampled_from(["", "", "", "capture", "perform!"]),

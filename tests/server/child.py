@@ -31,4 +31,6 @@ if __name__ == "__main__":
     if caching.get("warm_up"):
         caching["warm_up"] = Path(caching["warm_up"])
     options["caching"] = CachingConfig(**caching)
+    if isinstance(options.get("console"), dict):
+        options["console"] = ConsoleConfig(**options["console"])
     raise SystemExit(serve(ServerConfig(**options), json.loads(sys.argv[2]), announce))

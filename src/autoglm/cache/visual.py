@@ -21,6 +21,16 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
+class LowerFeatures(Protocol[T]):
+    """Where features go that leave the cache. Names are :meth:`VisualCache.name`."""
+
+    def spill(self, name: bytes, value: T) -> None:
+        """Keep it, if there is room."""
+
+    def recall(self, name: bytes) -> T | None:
+        """What was spilled, equal to the bit."""
+
+
 @dataclass(slots=True)
 class _Entry(Generic[T]):
     value: T
@@ -40,13 +50,15 @@ class VisualCache(Generic[T]):
 
     Attributes:
         on_encoded: told of each value that was computed here and is new.
+        lower: where evicted values go; ``None``: nowhere.
     """
 
     def __init__(self, capacity_bytes: int, tower: bytes = b"") -> None:
         self.capacity_bytes = capacity_bytes
         self.tower = tower
         self.on_encoded: Callable[[tuple[str, bytes], T], None] | None = None
-        self.offered = 0
+        self.lower: LowerFeatures[T] | None = None
+        self.offered = self.recalled = 0
         self.bytes = 0
         self.counters = Counters()
         self._entries: OrderedDict[tuple[str, bytes], _Entry[T]] = OrderedDict()
@@ -85,6 +97,17 @@ class VisualCache(Generic[T]):
             self.on_encoded(key, value)
         return value
 
+    def recall(self, key: tuple[str, bytes]) -> bool:
+        """Bring an evicted value back from the lower level; whether it is here now."""
+        if key in self._entries:
+            return True
+        value = self.lower.recall(self.name(key)) if self.lower is not None and self.capacity_bytes else None
+        if value is None:
+            return False
+        self.recalled += 1
+        self._insert(key, value, 0)
+        return key in self._entries
+
     def offer(self, key: tuple[str, bytes], value: T) -> None:
         """Insert what another process computed; it stays as long as any other."""
         if key not in self._entries and self.capacity_bytes:
@@ -115,7 +138,10 @@ class VisualCache(Generic[T]):
         if self.bytes <= self.capacity_bytes:
             return
         for key in [k for k, e in self._entries.items() if e.pins == 0]:
-            self.bytes -= self._entries.pop(key).value.nbytes
+            value = self._entries.pop(key).value
+            self.bytes -= value.nbytes
             self.counters.evictions += 1
+            if self.lower is not None:
+                self.lower.spill(self.name(key), value)
             if self.bytes <= self.capacity_bytes:
                 return

@@ -26,7 +26,7 @@ def add_caching_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("caches")
     group.add_argument(
         "--redis-url",
-        help="store shared with other servers (or set AUTOGLM_REDIS_URL, which no process list shows)",
+        help="store shared with other servers (or set AUTOGLM_REDIS_URL); password: AUTOGLM_REDIS_PASSWORD",
     )
     group.add_argument("--cache-namespace", default=d.namespace, help=f"servers that share (default: {d.namespace})")
     group.add_argument(
@@ -43,6 +43,7 @@ def caching_config(options: argparse.Namespace, checkpoint: Path, engine_json: s
     """The caches' part of parsed options. Raises :class:`InvalidInputError` for a prompt file that cannot be read."""
     return CachingConfig(
         redis_url=options.redis_url or env.redis_url(),
+        redis_password=env.redis_password(),
         namespace=options.cache_namespace,
         responses=options.response_cache,
         session_ttl=options.session_ttl,

@@ -22,6 +22,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         max_batch_tokens: rows of one step (decode tokens first, the rest prefill chunks).
         encoder_patches: image patches encoded in one step at most; one image always fits.
         visual_cache_bytes, image_cache_bytes: features by content; processed pixels by encoded bytes. 0: off.
+        token_cache_bytes: tokenised pieces of prompts, such as the system prompt. 0: off.
         prefix_caching: reuse of KV prefixes; off recomputes every prompt.
         host_kv_bytes: host memory for KV blocks that leave the pool; they come back by copy. 0: off.
         host_kv_min_blocks: fewer blocks are computed again rather than loaded; 0: measured at start.
@@ -48,6 +49,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     encoder_patches: int = 16384
     visual_cache_bytes: int = 512 * 2**20
     image_cache_bytes: int = 256 * 2**20
+    token_cache_bytes: int = 8 * 2**20
     prefix_caching: bool = True
     host_kv_bytes: int = 0
     host_kv_min_blocks: int = 0
@@ -75,14 +77,14 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         self._at_least("prompt_workers", 1)
         self._at_least("threads", 0)
         self._at_least("context_length", 2)  # one token of prompt, one of answer
-        for name in (
-            "kv_cache_bytes",
-            "visual_cache_bytes",
-            "image_cache_bytes",
-            "host_kv_bytes",
-            "host_kv_min_blocks",
-        ):
+        for name in ("kv_cache_bytes", "visual_cache_bytes", "image_cache_bytes", "token_cache_bytes"):
             self._at_least(name, 0)
+        for name in ("host_kv_bytes", "host_kv_min_blocks", "lookahead", "kv_disk_bytes", "kv_fetch_ms"):
+            self._at_least(name, 0)
+        self._at_least("kv_redis_ttl", 1)
+        for name in ("kv_disk_directory", "kv_redis_url"):
+            if getattr(self, name) and not self.host_kv_bytes:
+                raise InvalidInputError(f"{name} needs host_kv_bytes: blocks come back through it", field=name)
 
     def _at_least(self, name: str, low: int) -> None:
         value = getattr(self, name)

@@ -23,6 +23,16 @@ from autoglm.model.registry import Model
 log = logging.getLogger(__name__)
 
 
+_BYTES_PER_THREAD = 16 * 2**20
+
+
+def threads_for(model: Model) -> int:
+    """Torch's number, but no more than one for each 16 MB of weights a step reads: below, waiting costs more."""
+    tensors = [*model.decoder.layers.parameters(), *model.decoder.layers.buffers(), *model.lm_head.parameters()]
+    size = sum(t.nbytes for t in [*tensors, *model.lm_head.buffers()])
+    return max(1, min(torch.get_num_threads(), -(-size // _BYTES_PER_THREAD)))
+
+
 @dataclass(slots=True)
 class RowState:
     """A sequence as the kernels see it, for as long as it holds ``table``."""
@@ -41,7 +51,7 @@ class DecodeRunner:
         tokens = max(context_length, seen)
         self._capacity = -(-context_length // config.block_size)
         self._max_rows, self._max_tokens = config.max_running, tokens
-        sizes = Sizes(self._max_rows, tokens, config.block_size, torch.get_num_threads())
+        sizes = Sizes(self._max_rows, tokens, config.block_size, threads_for(model))
         self._decoder = NativeDecoder(model, kv, sizes)
 
     @classmethod

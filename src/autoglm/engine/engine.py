@@ -12,6 +12,7 @@ from autoglm import env
 from autoglm.cache import ImageOrdinals, KVCache, PartialCopy, SessionHints, VisualCache, sighted_identity
 from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.features import HostFeatures
 from autoglm.engine.host import host_tier
 from autoglm.engine.memory import kv_blocks
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
@@ -62,6 +63,8 @@ class Engine:
             spare=-(-config.max_batch_tokens // config.block_size),
         )
         self.hints = SessionHints(self.kv.shields, blocks // 2)
+        if host is not None:
+            self.visual.lower = HostFeatures(host, model.device)
         self.sharing = None
         if host is not None and (config.kv_disk_directory or config.kv_redis_url):
             self.visual.tower = host.names.identity
@@ -102,6 +105,7 @@ class Engine:
             min_pixels=config.min_pixels,
             max_pixels=config.max_pixels,
             image_cache_bytes=config.image_cache_bytes,
+            token_cache_bytes=config.token_cache_bytes,
         )
         return cls(model, prompts, config)
 

@@ -8,6 +8,7 @@ from math import prod
 import msgspec
 import torch
 
+from autoglm.cache.host import HostTier
 from autoglm.model.context import ImageFeatures
 
 _LENGTH = struct.Struct("<I")
@@ -49,3 +50,21 @@ def unpack(payload: memoryview, device: torch.device) -> ImageFeatures | None:
         tensors.append(flat.view(spec.shape).to(device))
         position += size
     return ImageFeatures(tuple(tensors))
+
+
+class HostFeatures:
+    """The host tier as the level below the visual cache: its arena holds features beside KV blocks."""
+
+    def __init__(self, host: HostTier, device: torch.device) -> None:
+        self._host = host
+        self._device = device
+
+    def spill(self, name: bytes, value: ImageFeatures) -> None:
+        """Copy it out, unless it is out already."""
+        if name not in self._host.store:
+            self._host.keep(name, pack(value))
+
+    def recall(self, name: bytes) -> ImageFeatures | None:
+        """Copy it in."""
+        payload = self._host.read(name)
+        return None if payload is None else unpack(memoryview(payload), self._device)

@@ -67,11 +67,12 @@ def stats_of(engine: Engine) -> Stats:
             misses=visual.counters.misses,
             evictions=visual.counters.evictions,
             entries=len(visual),
-            loads=visual.offered,
+            loads=visual.offered + visual.recalled,
             bytes=visual.bytes,
             capacity_bytes=visual.capacity_bytes,
         ),
         engine.prompts.images.stats(),
+        engine.prompts.tokens.stats(),
     ]
     if kv.host is not None:
         caches.append(host_stats(kv.host))

@@ -192,7 +192,7 @@ class Scheduler:
                 continue
             image = sequence.images[index].image
             key = (sequence.salt, image.digest)
-            features = self._visual.pin(key) if key in self._visual else None
+            features = self._visual.pin(key) if self._visual.recall(key) else None
             if features is None:
                 t, h, w = image.grid
                 fresh[key] = t * h * w

@@ -28,5 +28,5 @@ def weights_identity(model: Model) -> bytes:
 def _digest(name: str, parameter: Tensor) -> bytes:
     found = hashlib.sha256(repr((name, tuple(parameter.shape), str(parameter.dtype))).encode())
     raw = parameter.detach().contiguous().reshape(-1).view(torch.uint8).cpu()
-    found.update(memoryview(raw.numpy()))
+    found.update(raw.numpy().data)
     return found.digest()

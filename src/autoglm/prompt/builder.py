@@ -17,6 +17,7 @@ from autoglm.prompt.image_processor import Glm4vImageProcessor, ImageProcessor, 
 from autoglm.prompt.pipeline import ImagePipeline
 from autoglm.prompt.role_support import probe_roles
 from autoglm.prompt.template import ChatTemplate
+from autoglm.prompt.token_cache import TokenCache
 from autoglm.prompt.tokenizer import Tokenizer
 from autoglm.prompt.types import PlacedImage, ProcessedImage, Prompt
 
@@ -85,6 +86,7 @@ class PromptBuilder:
         *,
         content_format: ContentFormat = "openai",
         limits: PromptLimits | None = None,
+        token_cache_bytes: int = 8 * 2**20,
     ) -> None:
         for name, value, allowed in (
             ("layout", layout, ("glm4v", "autoglm_phone")),
@@ -93,6 +95,7 @@ class PromptBuilder:
             if value not in allowed:
                 raise InvalidInputError(f"{name} must be one of {allowed}, got {value!r}", field=name, value=str(value))
         self.tokenizer = tokenizer
+        self.tokens = TokenCache(tokenizer, token_cache_bytes)
         self.template = template
         self.images = image_pipeline
         self.image_token_ids = image_token_ids
@@ -116,6 +119,7 @@ class PromptBuilder:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         image_cache_bytes: int = 512 * 2**20,
+        token_cache_bytes: int = 8 * 2**20,
     ) -> PromptBuilder:
         """Read everything from a checkpoint directory.
 
@@ -149,6 +153,7 @@ class PromptBuilder:
             layout,
             content_format=content_format,
             limits=limits,
+            token_cache_bytes=token_cache_bytes,
         )
 
     def build(self, messages: list[ChatMessage], map_fn: MapFn | None = None) -> Prompt:
@@ -166,7 +171,7 @@ class PromptBuilder:
         rendered = self.template.render(
             template_messages(messages, self._roles, self.content_format, self._placeholder)
         )
-        token_ids = self.tokenizer.encode(rendered)
+        token_ids = self.tokens.encode(rendered)
         jobs = _image_jobs(messages)
         found = token_ids.count(self.image_token_ids.image)
         if found != len(jobs):

@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from autoglm.cache import BlockTable, ImageOrdinals, KVCache
+from autoglm.cache import BlockTable, ImageOrdinals, KVCache, Shield
 from autoglm.cache.host import ChainNames, HostTier, TensorTransfer
 
 SIZE, BLOCKS, PAGES = 4, 8, 6
-LAYERS, HEADS, DIM = 2, 1, 2
+LAYERS, HEADS, DIM = 2, 1, 128  # a block of 8 KiB: four size classes
 Chain = tuple[str, tuple[int, ...]]
 
 
@@ -38,6 +38,8 @@ class HostMachine(RuleBasedStateMachine):
         self.cache = KVCache(BLOCKS, SIZE, host=self.host)
         self.numbers: dict[Chain, int] = {}
         self.open: list[Open] = []
+        self.waiting: list[Shield] = []
+        self.objects: dict[bytes, bytes] = {}
 
     def number(self, one: Open, position: int) -> int:
         return self.numbers.setdefault((one.salt, tuple(one.identities[: position + 1])), len(self.numbers) + 1)
@@ -88,6 +90,31 @@ class HostMachine(RuleBasedStateMachine):
         self.open.remove(one)
         self.cache.release(one.table, one.identities, one.computed)
 
+    @rule(salt=st.sampled_from(["", "tenant"]), identities=st.lists(st.integers(0, 2), min_size=1, max_size=22))
+    def wait(self, salt: str, identities: list[int]) -> None:
+        """A prompt waits, and is known to."""
+        self.waiting.append(self.cache.shields.of_prompt(salt, identities, len(identities)))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        self.cache.shields.renew(data.draw(st.sampled_from(self.waiting)))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.waiting))
+        self.waiting.remove(one)
+        self.cache.shields.drop(one)
+
+    @rule(name=st.sampled_from([b"a" * 32, b"b" * 32]), size=st.integers(1, 300))
+    def keep_object(self, name: bytes, size: int) -> None:
+        """Something of another size shares the arena."""
+        if self.host.read(name) is None and self.host.keep(name, name * size):
+            self.objects[name] = name * size
+        found = self.host.read(name)
+        assert found is None or found == self.objects[name]
+
     @rule()
     def step(self) -> None:
         """Copies are due; until then several openings, evictions and releases pile up."""
@@ -107,11 +134,13 @@ class HostMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.step()
+        for waiting in self.waiting:
+            self.cache.shields.drop(waiting)
         for one in self.open:
             self.cache.release(one.table, one.identities, one.computed)
         self.cache.check_integrity(0)
         assert self.cache.available == BLOCKS
 
 
-HostMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None, derandomize=True)
+HostMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None, derandomize=True)
 TestHost = HostMachine.TestCase

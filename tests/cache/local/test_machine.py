@@ -162,7 +162,7 @@ class LocalMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_agrees_with_a_dict(implementation: Implementation, policy: Policy) -> None:
-    bound = type("Bound", (LocalMachine,), {"implementation": implementation, "policy": policy})
+    bound: Any = type("Bound", (LocalMachine,), {"implementation": implementation, "policy": policy})
     case = bound.TestCase()
     case.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
     case.runTest()
@@ -172,7 +172,7 @@ def test_agrees_with_a_dict(implementation: Implementation, policy: Policy) -> N
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_agrees_with_a_dict_for_long(implementation: Implementation, policy: Policy) -> None:
-    bound = type("Bound", (LocalMachine,), {"implementation": implementation, "policy": policy})
+    bound: Any = type("Bound", (LocalMachine,), {"implementation": implementation, "policy": policy})
     case = bound.TestCase()
     case.settings = settings(max_examples=1500, stateful_step_count=80, deadline=None)
     case.runTest()

@@ -39,7 +39,7 @@ def test_comparisons_that_change_the_cache(implementation: Implementation, polic
     notes = Notes()
     cache = make(implementation, max_entries=6, ttl=None, policy=policy, listener=notes)
     put: list[int] = []
-    depth = 0
+    depth = serial = 0
 
     def call(number: int) -> None:
         chance, key = r.random(), HookedKey(r.randrange(10))
@@ -74,7 +74,6 @@ def test_comparisons_that_change_the_cache(implementation: Implementation, polic
             finally:
                 depth -= 1
 
-    serial = 0
     HookedKey.hook = hook
     for outer in range(400):
         try:
@@ -134,7 +133,7 @@ def test_values_whose_finaliser_uses_the_cache(implementation: Implementation, p
 
 def test_finalisers_run_by_the_collector(implementation: Implementation) -> None:
     """Cycles in the cache are collected in the middle of anything, and their finalisers call it."""
-    errors = []
+    errors: list[str] = []
 
     class Knot:
         def __init__(self, number: int) -> None:

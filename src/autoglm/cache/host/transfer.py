@@ -33,6 +33,9 @@ class Transfer(Protocol):
     def write(self, offset: int, payload: memoryview) -> None:
         """Bytes from elsewhere into the arena."""
 
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """What :meth:`write` wrote."""
+
 
 class Exported:
     """Bytes of some blocks, maybe still on their way; :meth:`payloads` may be called from any thread."""
@@ -114,6 +117,9 @@ class TensorTransfer:
             self._stream.synchronize()  # an earlier block's copy out of this page may be under way
         self._raw[offset : offset + payload.nbytes] = np.frombuffer(payload, dtype=np.uint8)
 
+    def read(self, offset: int, nbytes: int) -> bytes:
+        return self._raw[offset : offset + nbytes].tobytes()
+
     def _gather(self, blocks: Tensor) -> Tensor:
         """``[n, 2, layers, heads, block, dim]``."""
         keys = self._keys[:, :, blocks].permute(2, 0, 1, 3, 4)
@@ -162,6 +168,9 @@ class NoTransfer:
 
     def write(self, offset: int, payload: memoryview) -> None:
         pass
+
+    def read(self, offset: int, nbytes: int) -> bytes:  # noqa: ARG002 - there are no bytes
+        return bytes(nbytes)
 
 
 def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoglm.errors import InvalidInputError
 
@@ -32,6 +32,7 @@ class SharedConfig:
 
     Attributes:
         url: ``redis://[user:password@]host:port/db``, ``rediss://…`` or ``unix://…``. Never logged whole.
+        password: where the URL has none.
         operation_timeout: for one operation in all, connecting included at most 1.2 times as much.
         connections: open at once at most; one more operation waits for one, within its time.
         heartbeat: between two checks of the tracking link.
@@ -43,7 +44,8 @@ class SharedConfig:
         workers: threads that run operations for event loops.
     """
 
-    url: str
+    url: str = field(repr=False)
+    password: str | None = field(default=None, repr=False)
     namespace: str = "autoglm"
     operation_timeout: float = 0.04
     connections: int = 16

@@ -38,9 +38,11 @@ class Connections:
     closed while it was idle is replaced before it is used; one that fails in use is dropped, and the operation fails.
     """
 
-    def __init__(self, url: str, limit: int, timeout: float) -> None:
+    def __init__(self, url: str, limit: int, timeout: float, password: str | None = None) -> None:
         self._timeout = timeout
         self._class, self._options = _options(url)
+        if password and not self._options.get("password"):
+            self._options["password"] = password
         self._room = threading.Semaphore(limit)
         self._lock = threading.Lock()
         self._idle: list[AbstractConnection] = []

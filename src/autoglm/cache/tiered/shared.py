@@ -44,7 +44,7 @@ class SharedLevel:
         self.pending = PendingRemovals(config.max_pending)
         self._values = f"{config.namespace}:v:"
         self._locks = f"{config.namespace}:l:"
-        self._connections = Connections(config.url, config.connections, config.operation_timeout)
+        self._connections = Connections(config.url, config.connections, config.operation_timeout, config.password)
         self.link = TrackingLink(self._connections.make, self._values, heartbeat=config.heartbeat, lease=config.lease)
         self.executor = ThreadPoolExecutor(config.workers, "cache-shared")
         self._stop = threading.Event()

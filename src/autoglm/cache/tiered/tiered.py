@@ -16,7 +16,7 @@ from autoglm.cache.tiered.counters import Counters
 from autoglm.cache.tiered.flights import AbandonedError, Flight, Flights, Outcome, loading
 from autoglm.cache.tiered.found import Found, Status
 from autoglm.cache.tiered.level import FirstLevel
-from autoglm.cache.tiered.lru import LRULevel
+from autoglm.cache.tiered.local_level import LocalLevel
 from autoglm.cache.tiered.stats import TieredStats, stats_of
 from autoglm.cache.tiered.steps import Do, Loading, Pause, Steps
 from autoglm.cache.tiered.warm import WarmEntry, worth_of
@@ -55,7 +55,7 @@ class TieredCache(Generic[V]):
 
     Args:
         shared: ``None``: the first level alone, with the same behaviour.
-        level: the first level; ``None``: an LRU with the limits of ``config``.
+        level: the first level; ``None``: a :class:`LocalCache` with the limits of ``config``.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class TieredCache(Generic[V]):
         link = None if shared is None else shared.link
         fresh_until = (lambda: float("inf")) if link is None else (lambda: link.fresh_until)
         self.copies: Copies[V] = Copies(
-            level if level is not None else LRULevel(config.max_entries, config.max_bytes, clock),
+            level if level is not None else LocalLevel(config.max_entries, config.max_bytes, clock),
             fresh_until,
             config.detached_ttl,
             clock,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -63,7 +64,8 @@ class QuantizedStore:
             partial.replace(_sidecar(file))
             self._trim()
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             log.warning("packed weights are not kept: %s", error)
 
     def _trim(self) -> None:

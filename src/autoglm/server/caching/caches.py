@@ -39,7 +39,9 @@ class ServerCaches:
         self.config = config
         self._link = link
         url = config.redis_url
-        self.shared = None if url is None else open_shared(SharedConfig(url=url, namespace=config.namespace))
+        self.shared = None
+        if url is not None:
+            self.shared = open_shared(SharedConfig(url=url, password=config.redis_password, namespace=config.namespace))
         limits: dict[str, Any] = {"max_entries": config.max_entries, "max_bytes": config.max_bytes}
         answers: TieredCache[Answer] = TieredCache(
             TieredConfig(name="responses", ttl=config.response_ttl, immutable=True, refresh_at=1.0, **limits),
@@ -55,7 +57,12 @@ class ServerCaches:
             DialogueConfig(ttl=config.session_ttl, max_bytes=config.max_bytes), ANSWERS, shared=self.shared
         )
         self.responses = Responses(
-            link, self._answers, self.dialogue, enabled=config.responses, model_tag=config.model_tag
+            link,
+            self._answers,
+            self.dialogue,
+            enabled=config.responses,
+            model_tag=config.model_tag,
+            keep_seconds=config.session_ttl,
         )
         self._tiered: dict[str, AsyncTieredCache[Any]] = {"responses": self._answers, "models": self.models}
         self._file = None

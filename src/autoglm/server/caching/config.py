@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoglm.errors import InvalidInputError
@@ -13,7 +13,7 @@ class CachingConfig:
     """What the server remembers, and where. Times in seconds.
 
     Attributes:
-        redis_url: the store that servers share; ``None``: each has its own memory. Never logged whole.
+        redis_url, redis_password: the store that servers share; ``None``: each has its own memory. Never logged whole.
         namespace: servers of one namespace share; what it holds is theirs alone.
         responses: whether finished deterministic answers are reused where a request asks for it.
         response_ttl: of answers without a session. session_ttl: of a session's, since its last question.
@@ -24,7 +24,8 @@ class CachingConfig:
         warm_up_wait: whether the server is not ready before that is done.
     """
 
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
+    redis_password: str | None = field(default=None, repr=False)
     namespace: str = "autoglm"
     responses: bool = False
     response_ttl: float = 600.0

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
+
 from autoglm.cache.dialogue import DialogueCache, Purge, Ticket
 from autoglm.cache.tiered import AsyncTieredCache
 from autoglm.messages import Submit
@@ -35,12 +37,14 @@ class Responses:
         *,
         enabled: bool,
         model_tag: str,
+        keep_seconds: float,
     ) -> None:
         self._link = link
         self._answers = answers
         self._dialogue = dialogue
         self._enabled = enabled
         self._model_tag = model_tag
+        self._keep_seconds = keep_seconds
         self._live: dict[str, Recording] = {}
         self._stores: set[asyncio.Task[None]] = set()
 
@@ -50,12 +54,17 @@ class Responses:
         Raises:
             EngineUnavailableError, OverloadedError: see :meth:`EngineLink.submit`.
         """
+        if request.session:
+            name = _engine_session(tenant, request.session)
+            submit = msgspec.structs.replace(submit, session=name, keep_seconds=self._keep_seconds)
         if not self._enabled or not is_deterministic(request):
             return self._direct(submit)
         if request.session:
             question = question_of(request, submit, tenant, self._model_tag)
             found = await self._off_loop(lambda: self._dialogue.lookup(question))
             if found.value is not None:
+                # The engine does not see this request, but the session goes on.
+                self._link.keep_session(submit.session, self._keep_seconds, submit.cache_salt)
                 return Replay(submit.id, found.value.events, "hit")
             return self._follow(self._dialogue.flight_key(found.ticket), submit, self._keep_in(found.ticket))
         if request.cache_salt:
@@ -68,6 +77,7 @@ class Responses:
 
     async def purge(self, tenant: str, session: str) -> Purge:
         """Forget a session's answers, everywhere, those under way included."""
+        self._link.keep_session(_engine_session(tenant, session), 0.0)
         return await self._off_loop(lambda: self._dialogue.purge(tenant, session))
 
     async def close(self) -> None:
@@ -114,3 +124,8 @@ class Responses:
         if self._dialogue.shared is None:
             return call()  # memory only: quicker than a change of thread
         return await asyncio.get_running_loop().run_in_executor(self._dialogue.shared.executor, call)
+
+
+def _engine_session(tenant: str, session: str) -> str:
+    """The engine's name of a session: two keys may call theirs alike."""
+    return f"{tenant[:16]}:{session}"

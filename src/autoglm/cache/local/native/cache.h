@@ -128,7 +128,9 @@ static inline void policy_count(Store *s, enum policy policy, uint32_t hash)
 
 static inline void policy_touch(Store *s, enum policy policy, uint32_t i)
 {
-    if (policy == POLICY_LFU) {
+    if (policy == POLICY_LRU) {
+        main_move(&s->segments, s->nodes, i, WINDOW);
+    } else if (policy == POLICY_LFU) {
         lfu_touch(&s->lfu, s->nodes, i);
     } else {
         main_touch(&s->segments, s->nodes, i);

@@ -17,6 +17,14 @@
 #define WEIGHT_MAX ((INT64_C(1) << 48) - 1)         /* one entry */
 #define ENTRIES_MAX (INT64_C(1) << 29)
 
+#if defined(__GNUC__)
+#define SELDOM __attribute__((noinline, cold)) /* keeps what is seldom done out of the paths that are timed */
+#define APART __attribute__((noinline))
+#else
+#define SELDOM
+#define APART
+#endif
+
 enum cause { EXPLICIT, REPLACED, SIZE, WEIGHT, EXPIRED, CAUSES };
 enum policy { POLICY_LRU, POLICY_LFU, POLICY_ADAPTIVE };
 

@@ -125,7 +125,7 @@ static void lfu_insert(Lfu *l, Node *nodes, uint32_t i)
     lfu_push(l, nodes, i, first);
 }
 
-static void lfu_touch(Lfu *l, Node *nodes, uint32_t i)
+static APART void lfu_touch(Lfu *l, Node *nodes, uint32_t i)
 {
     uint32_t b = l->of[i], next = l->buckets[b].next;
     uint64_t uses = l->buckets[b].uses + 1;

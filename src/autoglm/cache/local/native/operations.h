@@ -31,11 +31,15 @@ static inline void grave_open(Grave *g)
 }
 
 /* Room for `more`, so that what follows cannot fail. */
-static int grave_reserve(Grave *g, size_t more)
+static SELDOM int grave_grow(Grave *g, size_t more);
+
+static inline int grave_reserve(Grave *g, size_t more)
 {
-    if (g->length + more <= g->room) {
-        return 0;
-    }
+    return g->length + more <= g->room ? 0 : grave_grow(g, more);
+}
+
+static SELDOM int grave_grow(Grave *g, size_t more)
+{
     size_t room = g->room * 2 > g->length + more ? g->room * 2 : g->length + more;
     Removed *old = g->items == g->inlined ? NULL : g->items;
     Removed *grown = PyMem_RawRealloc(old, room * sizeof(Removed));
@@ -82,7 +86,7 @@ static void set_error(PyObject *error)
 
 /* Tell the listener, then let go, in the order of removal. An error of the listener does not stop the rest; the last
  * one is raised. An error that is set already stays. Returns -1 if one is set at the end. */
-static int bury_with_listener(Cache *c, Grave *g);
+static SELDOM int bury_with_listener(Cache *c, Grave *g);
 
 static inline int bury(Cache *c, Grave *g)
 {
@@ -99,7 +103,7 @@ static inline int bury(Cache *c, Grave *g)
     return 0;
 }
 
-static int bury_with_listener(Cache *c, Grave *g)
+static SELDOM int bury_with_listener(Cache *c, Grave *g)
 {
     PyObject *error = take_error();
     PyObject *listener = Py_XNewRef(c->listener), *causes = Py_XNewRef(c->causes);
@@ -130,19 +134,9 @@ static int bury_with_listener(Cache *c, Grave *g)
     return -1;
 }
 
-/* Microseconds since the cache was made; a clock that went back before that reads as zero. */
-static inline int now(const Cache *c, int64_t *ticks)
+/* `now` of a clock that was given. */
+static APART int now_by_python(const Cache *c, int64_t *ticks)
 {
-    if (c->clock == NULL) {
-        struct timespec t;
-#ifdef CLOCK_MONOTONIC_COARSE
-        clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-#else
-        clock_gettime(CLOCK_MONOTONIC, &t);
-#endif
-        *ticks = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 - c->start;
-        return 0;
-    }
     PyObject *clock = Py_NewRef(c->clock);
     PyObject *read = PyObject_CallNoArgs(clock);
     Py_DECREF(clock);
@@ -160,27 +154,42 @@ static inline int now(const Cache *c, int64_t *ticks)
     return 0;
 }
 
-/* Keys are short: comparing words in place is quicker than a call. */
+/* Microseconds since the cache was made; a clock that went back before that reads as zero. */
+static inline int now(const Cache *c, int64_t *ticks)
+{
+    if (c->clock == NULL) {
+        struct timespec t;
+#ifdef CLOCK_MONOTONIC_COARSE
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+#else
+        clock_gettime(CLOCK_MONOTONIC, &t);
+#endif
+        *ticks = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 - c->start;
+        return 0;
+    }
+    return now_by_python(c, ticks);
+}
+static inline bool same_words(const char *a, const char *b)
+{
+    uint64_t x, y;
+    memcpy(&x, a, 8);
+    memcpy(&y, b, 8);
+    return x == y;
+}
+
+/* Keys are short: comparing words in place (the last may overlap the one before) is quicker than a call. */
 static inline bool same_bytes(const void *a, const void *b, size_t length)
 {
     const char *x = a, *y = b;
-    if (length > 64) {
+    if (length < 8 || length > 64) {
         return memcmp(x, y, length) == 0;
     }
-    for (; length >= 8; length -= 8, x += 8, y += 8) {
-        uint64_t p, q;
-        memcpy(&p, x, 8);
-        memcpy(&q, y, 8);
-        if (p != q) {
+    for (size_t at = 0; at + 8 < length; at += 8) {
+        if (!same_words(x + at, y + at)) {
             return false;
         }
     }
-    for (; length > 0; length--, x++, y++) {
-        if (*x != *y) {
-            return false;
-        }
-    }
-    return true;
+    return same_words(x + length - 8, y + length - 8);
 }
 
 /* Whether two keys of the plain types are equal, without running Python code: 1, 0, or -1 for "ask Python". */
@@ -203,6 +212,11 @@ static inline int equal_plain(PyObject *a, PyObject *b)
 #endif
     }
     if (PyUnicode_CheckExact(a)) {
+        if (PyUnicode_IS_COMPACT_ASCII(a) && PyUnicode_IS_COMPACT_ASCII(b)) {
+            size_t length = (size_t)PyUnicode_GET_LENGTH(a);
+            return (size_t)PyUnicode_GET_LENGTH(b) == length &&
+                   same_bytes((PyASCIIObject *)a + 1, (PyASCIIObject *)b + 1, length);
+        }
         return PyUnicode_GET_LENGTH(a) == PyUnicode_GET_LENGTH(b) && PyUnicode_KIND(a) == PyUnicode_KIND(b) &&
                same_bytes(PyUnicode_DATA(a), PyUnicode_DATA(b), (size_t)PyUnicode_GET_LENGTH(a) * PyUnicode_KIND(a));
     }
@@ -211,6 +225,41 @@ static inline int equal_plain(PyObject *a, PyObject *b)
                same_bytes(PyBytes_AS_STRING(a), PyBytes_AS_STRING(b), (size_t)PyBytes_GET_SIZE(a));
     }
     return -1;
+}
+
+#define CHANGED 2
+
+/* 1, 0, -1 with an error set, or CHANGED if entries came or went meanwhile. */
+static APART int equal_by_python(Cache *c, PyObject *stored, PyObject *key)
+{
+    uint64_t version = c->version;
+    PyObject *held = Py_NewRef(stored);
+    int same = PyObject_RichCompareBool(held, key, Py_EQ);
+    Py_DECREF(held);
+    return same >= 0 && version != c->version ? CHANGED : same;
+}
+
+/* PyObject_Hash without the calls, where the type is plain. */
+static inline Py_hash_t hash_of(PyObject *key)
+{
+    if (PyUnicode_CheckExact(key)) {
+        Py_hash_t known = ((PyASCIIObject *)key)->hash;
+        if (known != -1) {
+            return known;
+        }
+    } else if (PyLong_CheckExact(key)) {
+#if PY_VERSION_HEX >= 0x030C0000
+        if (PyUnstable_Long_IsCompact((PyLongObject *)key)) {
+            Py_ssize_t value = PyUnstable_Long_CompactValue((PyLongObject *)key);
+            return value == -1 ? -2 : value;
+        }
+#else
+        if (Py_SIZE(key) == 1) {
+            return (Py_hash_t)((PyLongObject *)key)->ob_digit[0];
+        }
+#endif
+    }
+    return PyObject_Hash(key);
 }
 
 /* Slot of the key, or NONE; -1 with an error set if comparing failed. */
@@ -223,15 +272,12 @@ again:;
             Entry *e = &c->store.slab[i];
             int same = e->key == key ? 1 : equal_plain(e->key, key);
             if (same < 0) {
-                PyObject *held = Py_NewRef(e->key);
-                uint64_t version = c->version;
-                same = PyObject_RichCompareBool(held, key, Py_EQ);
-                Py_DECREF(held);
+                same = equal_by_python(c, e->key, key);
+                if (same == CHANGED) {
+                    goto again;
+                }
                 if (same < 0) {
                     return -1;
-                }
-                if (version != c->version) {
-                    goto again;
                 }
             }
             if (same) {

@@ -102,7 +102,7 @@ static void shadow_drop(Shadow *s, uint32_t mask, uint16_t i)
     s->count--;
 }
 
-static void shadow_access(Shadow *s, uint32_t mask, uint32_t room, uint32_t hash, const Sketch *sketch)
+static inline void shadow_access(Shadow *s, uint32_t mask, uint32_t room, uint32_t hash, const Sketch *sketch)
 {
     for (uint16_t i = s->table[hash & mask]; i != NO_GHOST; i = s->ghosts[i].chain) {
         if (s->ghosts[i].hash == hash) {
@@ -153,7 +153,7 @@ static inline bool shadows_sampled(const Shadows *s, uint32_t hash)
     return remix(hash, UINT32_C(0xC2B2AE35)) >> (32 - s->shift) == 0;
 }
 
-static bool shadows_access(Shadows *s, uint32_t hash, const Sketch *sketch)
+static APART bool shadows_access(Shadows *s, uint32_t hash, const Sketch *sketch)
 {
     for (int i = 0; i < CANDIDATES; i++) {
         shadow_access(&s->shadows[i], s->mask, s->room, hash, sketch);

@@ -47,7 +47,7 @@ static inline int sketch_frequency(const Sketch *s, uint32_t hash)
     return lowest;
 }
 
-static void sketch_halve(Sketch *s)
+static SELDOM void sketch_halve(Sketch *s)
 {
     for (size_t i = 0; i < (size_t)s->blocks * BLOCK; i++) {
         s->words[i] = (s->words[i] >> 1) & UINT64_C(0x7777777777777777);

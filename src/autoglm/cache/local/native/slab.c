@@ -6,10 +6,19 @@
 
 /* --- look-up ------------------------------------------------------------------------------------------------- */
 
+static SELDOM void expire(Cache *c, uint32_t i, int64_t ticks)
+{
+    Grave g;
+    grave_open(&g);
+    c->statistics.misses += (uint64_t)c->counting;
+    take_out(c, i, EXPIRED, ticks, &g);
+    bury(c, &g);
+}
+
 /* The value (a new reference), or NULL without an error if it is not there. `use`: count it as an access. */
 static inline PyObject *fetch(Cache *c, PyObject *key, bool use)
 {
-    Py_hash_t raw = PyObject_Hash(key);
+    Py_hash_t raw = hash_of(key);
     int64_t ticks;
     uint32_t hash, i;
     if (raw == -1 || now(c, &ticks) < 0) {
@@ -27,11 +36,7 @@ static inline PyObject *fetch(Cache *c, PyObject *key, bool use)
     Entry *e = &s->slab[i];
     if (entry_expired(e, ticks)) {
         if (use) {
-            Grave g;
-            grave_open(&g);
-            c->statistics.misses += (uint64_t)c->counting;
-            take_out(c, i, EXPIRED, ticks, &g);
-            bury(c, &g);
+            expire(c, i, ticks);
         }
         return NULL;
     }
@@ -188,7 +193,7 @@ static int put(Cache *c, PyObject *key, PyObject *value, PyObject *given_ttl, Py
         PyErr_SetString(PyExc_RuntimeError, "the cache was not initialised, or is being collected");
         return -1;
     }
-    Py_hash_t raw = PyObject_Hash(key);
+    Py_hash_t raw = hash_of(key);
     int64_t ticks;
     uint32_t ttl, i;
     uint64_t weight;
@@ -236,7 +241,7 @@ static PyObject *cache_put(PyObject *self, PyObject *const *args, Py_ssize_t cou
 /* 1: was there, 0: was not, -1: error. */
 static int discard(Cache *c, PyObject *key)
 {
-    Py_hash_t raw = PyObject_Hash(key);
+    Py_hash_t raw = hash_of(key);
     int64_t ticks;
     uint32_t i;
     if (raw == -1 || now(c, &ticks) < 0 || find(c, key, mix(raw), &i) < 0) {

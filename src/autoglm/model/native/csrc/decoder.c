@@ -115,7 +115,8 @@ static int allocate(decoder_t *d) {
     w->turned = memory(rows > 4 ? padded * widest : 0, 4, &failed);
     w->weights = memory(8 * widest, 4, &failed);
     w->scores = memory(group * tokens, 4, &failed);
-    w->pieces = memory(tokens / (size_t)m->block_size + 2, sizeof(piece_t), &failed);
+    // One piece a block, or one an image, which has a token at least.
+    w->pieces = memory(m->cross_heads ? tokens + 2 : tokens / (size_t)m->block_size + 2, sizeof(piece_t), &failed);
   }
   return !failed;
 }

@@ -47,13 +47,7 @@ static void add_normed(worker_t *w, const float *weight, int rows) {
 static void embed_rows(worker_t *w) {
   decoder_t *d = w->decoder;
   const model_t *m = &d->model;
-  for (int r = 0; r < d->row_count; r++) {
-    float *x = w->x + r * m->hidden;
-    int token = d->rows[r].token;
-    if (m->embed.type == F32) widen(&m->embed, F32, token, x);
-    else if (m->embed.type == BF16) widen(&m->embed, BF16, token, x);
-    else widen(&m->embed, INT8, token, x);
-  }
+  for (int r = 0; r < d->row_count; r++) widen(&m->embed, d->rows[r].token, w->x + (int64_t)r * m->hidden);
   span_t s = share(w, d->row_count, 1);
   for (int r = s.first; r < s.last; r++)
     for (int i = 0; i < m->rotary_pairs; i++) {
@@ -261,11 +255,5 @@ void FORWARD(worker_t *w) {
 }
 
 void WIDEN(const matrix_t *m, float *out) {
-  for (int r = 0; r < m->rows; r++) {
-    float *row = out + (int64_t)r * m->cols;
-    if (m->type == INT4) widen(m, INT4, r, row);
-    else if (m->type == INT8) widen(m, INT8, r, row);
-    else if (m->type == BF16) widen(m, BF16, r, row);
-    else widen(m, F32, r, row);
-  }
+  for (int r = 0; r < m->rows; r++) widen(m, r, out + (int64_t)r * m->cols);
 }

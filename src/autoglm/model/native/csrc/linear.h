@@ -20,8 +20,10 @@ INLINE vf nibbles(const uint8_t *bytes, int part) {
   vi index = __builtin_convertvector(*(const vn_loose *)(bytes + offset), vi) >> shift;
 #if VL == 16
   return __builtin_shuffle(load(CODES), index);  // takes the index modulo 16
-#else
+#elif VL == 8
   return __builtin_shuffle(load(CODES), load(CODES + 8), index);
+#else
+  return (vf){CODES[index[0] & 15], CODES[index[1] & 15], CODES[index[2] & 15], CODES[index[3] & 15]};
 #endif
 }
 
@@ -85,8 +87,7 @@ INLINE void few_rows(const matrix_t *m, const int type, const int C, int r0, int
   for (int r = r0; r < r1; r += TILE) few_tile(m, type, C, r, r1 - r < TILE ? r1 - r : TILE, x, x_stride, out + r, stride);
 }
 
-// One weight row as f32.
-INLINE void widen(const matrix_t *m, const int type, int r, float *out) {
+INLINE void widen_as(const matrix_t *m, const int type, int r, float *out) {
   const char *base = (const char *)m->data + (size_t)r * row_bytes(type, m->cols);
   if (type == INT4) {
     const uint16_t *scales = (const uint16_t *)m->scales + (size_t)r * (m->cols / GROUP);
@@ -97,6 +98,14 @@ INLINE void widen(const matrix_t *m, const int type, int r, float *out) {
   }
   float scale = type == INT8 ? ((const float *)m->scales)[r] : 1.0f;
   for (int k = 0; k < m->cols; k += VL) store(out + k, load_as(type, base, k) * scale);
+}
+
+// One weight row as f32.
+static void widen(const matrix_t *m, int r, float *out) {
+  if (m->type == INT4) widen_as(m, INT4, r, out);
+  else if (m->type == INT8) widen_as(m, INT8, r, out);
+  else if (m->type == BF16) widen_as(m, BF16, r, out);
+  else widen_as(m, F32, r, out);
 }
 
 // WIDE weight rows times V vectors of rows; turned: [cols][ld], rows as lanes.
@@ -117,8 +126,8 @@ INLINE void wide_tile(const float *const *w, const int V, int cols, const float 
     for (int v = 0; v < V; v++) store(sums[i * V + v], acc[i][v]);
 }
 
-INLINE void many_rows(worker_t *worker, const matrix_t *m, const int type, int rows, int r0, int r1, const float *x,
-                      int x_stride, float *out, int stride) {
+static void many_rows(worker_t *worker, const matrix_t *m, int rows, int r0, int r1, const float *x, int x_stride,
+                      float *out, int stride) {
   const int cols = m->cols, ld = (rows + VL - 1) / VL * VL;
   float *turned = worker->turned;
   for (int k = 0; k < cols; k++) {
@@ -132,9 +141,9 @@ INLINE void many_rows(worker_t *worker, const matrix_t *m, const int type, int r
     for (int i = 0; i < WIDE; i++) {
       int row = i < count ? r + i : r;
       w[i] = (const float *)m->data + (size_t)row * cols;
-      if (type != F32) {
+      if (m->type != F32) {
         w[i] = worker->weights + (int64_t)(i < count ? i : 0) * cols;
-        if (i < count) widen(m, type, row, worker->weights + (int64_t)i * cols);
+        if (i < count) widen(m, row, worker->weights + (int64_t)i * cols);
       }
     }
     for (int first = 0; first < ld;) {
@@ -154,23 +163,26 @@ INLINE void many_rows(worker_t *worker, const matrix_t *m, const int type, int r
   }
 }
 
-INLINE void linear_of(worker_t *worker, const matrix_t *m, const int type, int rows, int r0, int r1, const float *x,
-                      int x_stride, float *out, int stride) {
+INLINE void linear_of(const matrix_t *m, const int type, int rows, int r0, int r1, const float *x, int x_stride, float *out,
+                      int stride) {
   if (rows == 1) few_rows(m, type, 1, r0, r1, x, x_stride, out, stride);
   else if (rows == 2) few_rows(m, type, 2, r0, r1, x, x_stride, out, stride);
   else if (rows == 3) few_rows(m, type, 3, r0, r1, x, x_stride, out, stride);
-  else if (rows == FEW) few_rows(m, type, FEW, r0, r1, x, x_stride, out, stride);
-  else many_rows(worker, m, type, rows, r0, r1, x, x_stride, out, stride);
+  else few_rows(m, type, FEW, r0, r1, x, x_stride, out, stride);
 }
 
 // out[row][r0..r1) = x[row] times weight rows r0..r1, plus bias.
 static void linear(worker_t *worker, const matrix_t *m, int rows, int r0, int r1, const float *x, int x_stride, float *out,
                    int stride) {
   if (r0 >= r1 || rows == 0) return;
+  if (rows > FEW) {
+    many_rows(worker, m, rows, r0, r1, x, x_stride, out, stride);
+    return;
+  }
   switch (m->type) {
-    case F32: linear_of(worker, m, F32, rows, r0, r1, x, x_stride, out, stride); break;
-    case BF16: linear_of(worker, m, BF16, rows, r0, r1, x, x_stride, out, stride); break;
-    case INT8: linear_of(worker, m, INT8, rows, r0, r1, x, x_stride, out, stride); break;
-    default: linear_of(worker, m, INT4, rows, r0, r1, x, x_stride, out, stride);
+    case F32: linear_of(m, F32, rows, r0, r1, x, x_stride, out, stride); break;
+    case BF16: linear_of(m, BF16, rows, r0, r1, x, x_stride, out, stride); break;
+    case INT8: linear_of(m, INT8, rows, r0, r1, x, x_stride, out, stride); break;
+    default: linear_of(m, INT4, rows, r0, r1, x, x_stride, out, stride);
   }
 }
