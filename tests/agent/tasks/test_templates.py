@@ -19,7 +19,7 @@ from autoglm.agent.tasks.texts import MESSAGES, NOTES, QUERIES, random_text
 
 ANY = Split("any", range(200_000_000, 200_100_000))
 LANGUAGES = ("zh", "en")
-ONLY_DRAWN = ("storage", "privacy", "m1")
+ONLY_DRAWN = ("storage", "privacy", "m1", "large")
 """Objects that training shows and never asks for."""
 
 

@@ -311,6 +311,6 @@ HELD_OUT: frozenset[str] = frozenset(
 )
 """Templates that training never sees.
 
-What they name occurs in other templates, but for the storage and privacy sections and the time-out of one minute: these
-are drawn on training screens and never asked for.
+What they name occurs in other templates, but for the storage and privacy sections, the time-out of one minute and the
+large font: these are drawn on training screens and never asked for.
 """
