@@ -96,7 +96,7 @@ def compared(result: Result, checkpoints: Path) -> Result:
     rows: list[Row] = []
     for row in kept:
         other = found.get((BASELINES.get(row.subject, ""), row.metric, row.size, row.threads))
-        known = {"precision": precision_of(row.subject), "baseline": "", "ratio": None}
+        known: dict[str, str | float | None] = {"precision": precision_of(row.subject), "baseline": "", "ratio": None}
         if other is not None:
             known |= {"baseline": other.subject, "ratio": results.ratio(row.value, other.value, row.unit)}
         rows.append(msgspec.structs.replace(row, **known))

@@ -107,7 +107,7 @@ class NativeDecoder:
         """
         row = self._rows[self._count]
         row.token, row.length, row.wanted = token, length, wanted
-        row.position[:] = position
+        row.position[:] = list(position)
         row.blocks = blocks.address
         row.images, row.image = images.count, images.address
         self._count += 1
