@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo demo-headless test test-all check format bench clean system-demo system-test
+.PHONY: demo demo-headless test test-all check format bench eval train clean system-demo system-test
 .DEFAULT_GOAL := demo
 
 # $(call apt,PACKAGE): a system package, as root or by sudo
@@ -77,6 +77,12 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-bench .cache/bench/converter/.installed ## side by side with the peers; writes benchmarks/results and docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.side_by_side
 	@$(BIN)/python -m benchmarks.report
+
+eval: $(VENV)/.installed-bench system-demo ## the embedded model on held-out layouts: single steps and 200 tasks, over HTTP
+	@$(BIN)/python -m benchmarks.agent_eval
+
+train: $(VENV)/.installed-bench system-demo ## the embedded model from nothing; resumes where it was stopped
+	@$(BIN)/python -m training
 
 clean:
 	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
