@@ -17,7 +17,7 @@ from autoglm.agent.actions import format_action
 from autoglm.agent.devices.simulated.catalog import LABELS
 from autoglm.agent.tasks.scenes import scene
 from training import stages
-from training.card import plot_curves, write_card
+from training.card import plot_curves, write_card, write_readme
 from training.dialogue import answer_text, train_tokenizer, write_prompt_files
 from training.export import export
 from training.loop import Plan
@@ -43,6 +43,9 @@ def main() -> int:
     parser.add_argument("--text-scenes", type=int, default=6000, help="scenes whose words make the vocabulary")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--of", choices=("acting", "joint"), default="joint", help="export: the stage whose state is written"
+    )
     parser.add_argument("--fresh", action="store_true", help="start the stage again, from the stages before it")
     parser.add_argument(
         "--again", action="store_true", help="start from the stage's own last state with a new schedule"
@@ -64,10 +67,11 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
     if stage == "card":
         plot_curves()
         write_card(options.out, options.evaluation)
+        write_readme(options.evaluation)
         return True
     model = stages.new_model(tokens, options.seed)
     if stage == "export":
-        model.load_state_dict(_state(options.work / "joint.pt"))
+        model.load_state_dict(_state(options.work / f"{options.of}.pt"))
         export(model.eval(), tokens, options.out)
         print(f"wrote {options.out}")
         return True

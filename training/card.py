@@ -12,11 +12,12 @@ from benchmarks.results import Result, read
 _ROOT = Path(__file__).parents[1]
 CURVES = _ROOT / "training" / "curves"
 PLOT = _ROOT / "docs" / "images" / "mini_curves.png"
-_STAGES = ("policy", "reading", "joint")
+_GROUPS = (", language ", ", theme ", ", task ")
+_STAGES = ("policy", "reading", "acting")
 _SHOWN = {
     "policy": (("exact", "whole answers right, gold screen"),),
     "reading": (("read_label", "labels read right"), ("read_tap", "screens with every tap point right")),
-    "joint": (("exact", "whole answers right, from pixels"), ("read_label", "labels read right")),
+    "acting": (("exact", "whole answers right, from pixels"),),
 }
 
 
@@ -76,6 +77,29 @@ def write_card(folder: Path, evaluation: Path) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
+def write_readme(evaluation: Path, readme: Path = _ROOT / "README.md") -> None:
+    """The embedded model's lines between the markers of the project's README."""
+    result = read(evaluation)
+    values = {(row.case, row.metric): row for row in result.rows}
+    lines = ["| autoglm-phone-mini, over HTTP | count | right | 95 % interval | screenshot to action, p50 / p95 |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: |")
+    for case, metric in values:
+        if metric not in ("step accuracy", "task success") or any(group in case for group in _GROUPS):
+            continue
+        low, high = (values[case, f"{metric}, 95 % {end}"].value for end in ("low", "high"))
+        speed = [values.get((case, f"screenshot to action, {p}")) for p in ("p50", "p95")]
+        times = " / ".join(f"{row.value:.0f} ms" for row in speed if row)
+        row = values[case, metric]
+        lines.append(f"| {case} | {row.repetitions} | {row.value:.1%} | {low:.1%} – {high:.1%} | {times} |")
+    lines.append(
+        f"\nMeasured by `make eval` on {result.machine.cores} cores, {result.machine.cpu}, {result.date[:10]}."
+    )
+    text = readme.read_text(encoding="utf-8")
+    start, end = "<!-- eval:start -->", "<!-- eval:end -->"
+    before, after = text.split(start)[0], text.split(end)[1]
+    readme.write_text(f"{before}{start}\n{chr(10).join(lines)}\n{end}{after}", encoding="utf-8")
+
+
 def _table(result: Result) -> str:
     values = {(row.case, row.metric): row for row in result.rows}
     lines = ["| measured | count | right | 95 % interval |", "| --- | ---: | ---: | ---: |"]
@@ -121,14 +145,14 @@ ranges of layout seeds, one paraphrase of every family, and whole templates whos
 
 1. **policy**: the decoder learns what to do from fixed vectors that say what each cell of the screen shows.
 2. **reading**: the vision tower learns to make those vectors of pixels. Both can run at the same time.
-3. **joint**: both as one, from pixels to tokens.
+3. **acting**: the decoder learns on what the tower reads.
 
 | stage | time, one core each | samples |
 | --- | ---: | ---: |
 {recipe}
 
-The reading head (head 0 of the first cross-attention) is taught to look at the cell that is to be tapped, two layers
-before the answer is given. Curves: `training/curves/`, docs/images/mini_curves.png.
+One head of the first two cross-attentions is taught to look at the reason of the step, before the thought, and at the
+cell that is to be tapped, before the coordinates. Curves: `training/curves/`, docs/images/mini_curves.png.
 
 ## Limits
 
