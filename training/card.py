@@ -83,13 +83,12 @@ def write_readme(evaluation: Path, readme: Path = _ROOT / "README.md") -> None:
     values = {(row.case, row.metric): row for row in result.rows}
     lines = ["| autoglm-phone-mini, over HTTP | count | right | 95 % interval | screenshot to action, p50 / p95 |"]
     lines.append("| --- | ---: | ---: | ---: | ---: |")
-    for case, metric in values:
+    for (case, metric), row in values.items():
         if metric not in ("step accuracy", "task success") or any(group in case for group in _GROUPS):
             continue
         low, high = (values[case, f"{metric}, 95 % {end}"].value for end in ("low", "high"))
         speed = [values.get((case, f"screenshot to action, {p}")) for p in ("p50", "p95")]
-        times = " / ".join(f"{row.value:.0f} ms" for row in speed if row)
-        row = values[case, metric]
+        times = " / ".join(f"{one.value:.0f} ms" for one in speed if one)
         lines.append(f"| {case} | {row.repetitions} | {row.value:.1%} | {low:.1%} – {high:.1%} | {times} |")
     lines.append(
         f"\nMeasured by `make eval` on {result.machine.cores} cores, {result.machine.cpu}, {result.date[:10]}."
