@@ -149,7 +149,7 @@ static APART int now_by_python(const Cache *c, int64_t *ticks)
         PyErr_SetString(PyExc_ValueError, "the clock did not return a finite number of seconds");
         return -1;
     }
-    double t = (seconds - c->epoch) * 1e6;
+    double t = rint((seconds - c->epoch) * 1e6);
     *ticks = t <= 0 ? 0 : t >= (double)TICKS_MAX ? TICKS_MAX : (int64_t)t;
     return 0;
 }
