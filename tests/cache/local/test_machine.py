@@ -45,7 +45,7 @@ class LocalMachine(RuleBasedStateMachine):
         self.left = dict.fromkeys(Cause, 0)
 
     def expired(self, key: int) -> bool:
-        return self.clock.seconds >= self.model[key][1]
+        return self.clock.seconds >= self.model[key][1] - 1e-7  # the cache counts microseconds
 
     def live(self) -> dict[int, int]:
         return {key: entry[0] for key, entry in self.model.items() if not self.expired(key)}

@@ -235,7 +235,7 @@ class PythonCache(LocalCache[K, V]):
         seconds = self._clock()
         if not math.isfinite(seconds):
             raise ValueError("the clock did not return a finite number of seconds")
-        return max(0, min(int((seconds - self._epoch) * 1e6), _TICKS_MAX))
+        return max(0, min(round((seconds - self._epoch) * 1e6), _TICKS_MAX))
 
     def _weigh(self, key: K, value: V, weight: int | None) -> int:
         if weight is None:

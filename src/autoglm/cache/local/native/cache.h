@@ -160,7 +160,10 @@ static inline uint32_t policy_victim(Store *s, enum policy policy, uint32_t keep
     if (policy == POLICY_LFU) {
         return lfu_victim(&s->lfu, s->nodes, keep);
     }
-    return main_victim(&s->segments, s->nodes, policy == POLICY_ADAPTIVE ? &s->sketch : NULL);
+    if (policy == POLICY_LRU) {
+        return s->segments.lists[WINDOW].tail;
+    }
+    return main_victim(&s->segments, s->nodes, &s->sketch);
 }
 
 /* Slots from the one that would leave first to the one that would leave last; `order` has room for all. */

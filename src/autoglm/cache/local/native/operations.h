@@ -85,7 +85,7 @@ static void set_error(PyObject *error)
 #endif
 
 /* Tell the listener, then let go, in the order of removal. An error of the listener does not stop the rest; the last
- * one is raised. An error that is set already stays. Returns -1 if one is set at the end. */
+ * one is raised. Returns -1 if an error is set at the end. With an error set already call the second form. */
 static SELDOM int bury_with_listener(Cache *c, Grave *g);
 
 static inline int bury(Cache *c, Grave *g)
@@ -93,7 +93,7 @@ static inline int bury(Cache *c, Grave *g)
     if (g->length == 0) {
         return 0;
     }
-    if (c->listener != NULL || g->length > GRAVE_INLINE || g->items != g->inlined || PyErr_Occurred()) {
+    if (c->listener != NULL || g->items != g->inlined) {
         return bury_with_listener(c, g);
     }
     for (size_t k = 0; k < g->length; k++) {
@@ -149,7 +149,7 @@ static APART int now_by_python(const Cache *c, int64_t *ticks)
         PyErr_SetString(PyExc_ValueError, "the clock did not return a finite number of seconds");
         return -1;
     }
-    double t = (seconds - c->epoch) * 1e6;
+    double t = rint((seconds - c->epoch) * 1e6);
     *ticks = t <= 0 ? 0 : t >= (double)TICKS_MAX ? TICKS_MAX : (int64_t)t;
     return 0;
 }
@@ -239,6 +239,24 @@ static APART int equal_by_python(Cache *c, PyObject *stored, PyObject *key)
     return same >= 0 && version != c->version ? CHANGED : same;
 }
 
+/* The value of a plain int that is neither negative nor large, without a call. */
+static inline bool small_int(PyObject *o, long long *value)
+{
+    if (!PyLong_CheckExact(o)) {
+        return false;
+    }
+#if PY_VERSION_HEX >= 0x030C0000
+    if (!PyUnstable_Long_IsCompact((PyLongObject *)o)) {
+        return false;
+    }
+    *value = PyUnstable_Long_CompactValue((PyLongObject *)o);
+    return *value >= 0;
+#else
+    *value = (long long)((PyLongObject *)o)->ob_digit[0];
+    return Py_SIZE(o) == 1;
+#endif
+}
+
 /* PyObject_Hash without the calls, where the type is plain. */
 static inline Py_hash_t hash_of(PyObject *key)
 {
@@ -247,17 +265,11 @@ static inline Py_hash_t hash_of(PyObject *key)
         if (known != -1) {
             return known;
         }
-    } else if (PyLong_CheckExact(key)) {
-#if PY_VERSION_HEX >= 0x030C0000
-        if (PyUnstable_Long_IsCompact((PyLongObject *)key)) {
-            Py_ssize_t value = PyUnstable_Long_CompactValue((PyLongObject *)key);
-            return value == -1 ? -2 : value;
+    } else {
+        long long value;
+        if (small_int(key, &value)) {
+            return (Py_hash_t)value;
         }
-#else
-        if (Py_SIZE(key) == 1) {
-            return (Py_hash_t)((PyLongObject *)key)->ob_digit[0];
-        }
-#endif
     }
     return PyObject_Hash(key);
 }

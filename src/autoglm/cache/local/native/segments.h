@@ -107,9 +107,7 @@ static inline INDEX NAME(coldest)(const NAME(Segments) *s)
 /* Which entry goes; NIL if there is none. The window's oldest must be more frequent than the main part's to stay. */
 static INDEX NAME(victim)(NAME(Segments) *s, NODE *nodes, const Sketch *sketch)
 {
-    if (sketch != NULL) {
-        NAME(spill)(s, nodes, s->window_target + 1);
-    }
+    NAME(spill)(s, nodes, s->window_target + 1);
     INDEX candidate = s->lists[WINDOW].tail, coldest = NAME(coldest)(s);
     if (coldest == NIL) {
         return candidate;

@@ -6,41 +6,39 @@
 
 /* --- look-up ------------------------------------------------------------------------------------------------- */
 
-static SELDOM void expire(Cache *c, uint32_t i, int64_t ticks)
+/* 0, or -1 with the listener's error set. */
+static SELDOM int expire(Cache *c, uint32_t i, int64_t ticks)
 {
     Grave g;
     grave_open(&g);
     c->statistics.misses += (uint64_t)c->counting;
     take_out(c, i, EXPIRED, ticks, &g);
-    bury(c, &g);
+    return bury(c, &g);
 }
 
-/* The value (a new reference), or NULL without an error if it is not there. `use`: count it as an access. */
-static inline PyObject *fetch(Cache *c, PyObject *key, bool use)
+/* 1 and the value (a new reference); 0 if it is not there; -1 with an error set. `use`: count it as an access. */
+static inline int fetch(Cache *c, PyObject *key, bool use, PyObject **found)
 {
     Py_hash_t raw = hash_of(key);
     int64_t ticks;
     uint32_t hash, i;
     if (raw == -1 || now(c, &ticks) < 0) {
-        return NULL;
+        return -1;
     }
     hash = mix(raw);
     if (find(c, key, hash, &i) < 0) {
-        return NULL;
+        return -1;
     }
     Store *s = &c->store;
     if (i == NONE) {
         c->statistics.misses += (uint64_t)(use && c->counting);
-        return NULL;
+        return 0;
     }
     Entry *e = &s->slab[i];
     if (entry_expired(e, ticks)) {
-        if (use) {
-            expire(c, i, ticks);
-        }
-        return NULL;
+        return use ? expire(c, i, ticks) : 0;
     }
-    PyObject *value = Py_NewRef(e->value);
+    *found = Py_NewRef(e->value);
     if (use) {
         if (c->counting) {
             c->statistics.hits++;
@@ -49,7 +47,7 @@ static inline PyObject *fetch(Cache *c, PyObject *key, bool use)
         policy_count(s, c->policy, hash);
         policy_touch(s, c->policy, i);
     }
-    return value;
+    return 1;
 }
 
 static PyObject *fetch_or_default(PyObject *self, PyObject *const *args, Py_ssize_t count, bool use)
@@ -57,11 +55,9 @@ static PyObject *fetch_or_default(PyObject *self, PyObject *const *args, Py_ssiz
     if (count < 1 || count > 2) {
         return PyErr_Format(PyExc_TypeError, "expected key and default, got %zd arguments", count);
     }
-    PyObject *value = fetch((Cache *)self, args[0], use);
-    if (value != NULL || PyErr_Occurred()) {
-        return value;
-    }
-    return Py_NewRef(count == 2 ? args[1] : Py_None);
+    PyObject *value = NULL;
+    int found = fetch((Cache *)self, args[0], use, &value);
+    return found != 0 ? value : Py_NewRef(count == 2 ? args[1] : Py_None);
 }
 
 static PyObject *cache_get(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -76,8 +72,8 @@ static PyObject *cache_peek(PyObject *self, PyObject *const *args, Py_ssize_t co
 
 static PyObject *cache_subscript(PyObject *self, PyObject *key)
 {
-    PyObject *value = fetch((Cache *)self, key, true);
-    if (value == NULL && !PyErr_Occurred()) {
+    PyObject *value = NULL;
+    if (fetch((Cache *)self, key, true, &value) == 0) {
         PyErr_SetObject(PyExc_KeyError, key);
     }
     return value;
@@ -85,12 +81,10 @@ static PyObject *cache_subscript(PyObject *self, PyObject *key)
 
 static int cache_contains(PyObject *self, PyObject *key)
 {
-    PyObject *value = fetch((Cache *)self, key, false);
-    if (value == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    Py_DECREF(value);
-    return 1;
+    PyObject *value = NULL;
+    int found = fetch((Cache *)self, key, false, &value);
+    Py_XDECREF(value);
+    return found;
 }
 
 static Py_ssize_t cache_length(PyObject *self) { return ((Cache *)self)->store.count; }
@@ -134,8 +128,11 @@ static int parse_weight(const Cache *c, PyObject *key, PyObject *value, PyObject
             return -1;
         }
     }
-    int overflow;
-    long long bytes = PyLong_AsLongLongAndOverflow(given, &overflow);
+    int overflow = 0;
+    long long bytes = -1;
+    if (!small_int(given, &bytes)) {
+        bytes = PyLong_AsLongLongAndOverflow(given, &overflow);
+    }
     bool failed = bytes == -1 && PyErr_Occurred();
     if (!failed && (overflow != 0 || bytes < 0 || bytes > WEIGHT_MAX)) {
         PyErr_Format(PyExc_ValueError, "weight must be 0 to 281474976710655 bytes, got %R", given);
@@ -212,7 +209,8 @@ static int put(Cache *c, PyObject *key, PyObject *value, PyObject *given_ttl, Py
     Grave g;
     grave_open(&g);
     int stored = store_entry(c, i, key, value, hash, ticks, ttl, weight, &g);
-    return bury(c, &g) < 0 ? -1 : stored;
+    int failed = stored < 0 ? bury_with_listener(c, &g) : bury(c, &g);
+    return failed < 0 ? -1 : stored;
 }
 
 static PyObject *cache_put(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)

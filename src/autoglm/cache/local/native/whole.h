@@ -23,7 +23,8 @@ static PyObject *cache_clear(PyObject *self, PyObject *Py_UNUSED(unused))
     Grave g;
     grave_open(&g);
     if (grave_reserve(&g, count) < 0 || (order = order_of(c)) == NULL) {
-        return bury(c, &g) < 0 ? NULL : PyErr_NoMemory();
+        bury_with_listener(c, &g);
+        return NULL;
     }
     for (uint32_t k = 0; k < count; k++) {
         take_out(c, order[k], EXPLICIT, 0, &g);
@@ -127,7 +128,7 @@ static PyObject *cache_resize(PyObject *self, PyObject *args)
         fresh = old;
     }
     store_close(&fresh);
-    if (bury(c, &g) < 0) {
+    if (bury_with_listener(c, &g) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
