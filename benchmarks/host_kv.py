@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import msgspec
 import torch
 
 from autoglm.engine import Engine, EngineConfig
@@ -61,7 +62,7 @@ def session_rows(plan: Plan, checkpoint: Path) -> list[Row]:
     draw = random.Random(0)
     times: dict[tuple[str, str], list[float]] = {}
     with TemporaryDirectory() as folder:
-        config = EngineConfig(threads=1, kv_disk_directory=folder, **_sizes(plan))
+        config = msgspec.structs.replace(_sizes(plan), threads=1, kv_disk_directory=folder)
         engine = Engine.from_checkpoint(checkpoint, config)
         sessions = [[draw.randrange(100, 8000) for _ in range(plan.session_tokens)] for _ in range(plan.repetitions)]
         for ids in sessions:
@@ -159,17 +160,17 @@ def main() -> int:
     return 1 if any(row.value for row in fresh if row.metric in zero) else 0
 
 
-def _sizes(plan: Plan) -> dict[str, int]:
+def _sizes(plan: Plan) -> EngineConfig:
     """A pool that holds one session and little more, and host memory for four."""
     from autoglm.model.synthetic import SIZES
 
     shape = SIZES[plan.size]
     per_token = 2 * shape.layers * 2 * shape.head_dim * 4
-    return {
-        "kv_cache_bytes": (plan.session_tokens + 256) * per_token,
-        "host_kv_bytes": 4 * plan.session_tokens * per_token,
-        "kv_fetch_ms": 60_000,
-    }
+    return EngineConfig(
+        kv_cache_bytes=(plan.session_tokens + 256) * per_token,
+        host_kv_bytes=4 * plan.session_tokens * per_token,
+        kv_fetch_ms=60_000,
+    )
 
 
 def _timed(

@@ -20,6 +20,7 @@ from msgspec import Struct
 UNITS_MORE_IS_BETTER = {
     "s": False,
     "CPU s": False,
+    "ms": False,
     "GB": False,
     "tok/s": True,
     "tok/CPU s": True,
@@ -27,6 +28,11 @@ UNITS_MORE_IS_BETTER = {
     "share": True,
     "count": False,
     "GB/s": True,
+    "ns": False,
+    "bytes": False,
+    "checks": True,
+    "stale": False,
+    "steps": False,
 }
 
 

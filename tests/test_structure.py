@@ -15,9 +15,9 @@ MAY_IMPORT = {
     "agent": LOW,
     "cache": LOW,
     "model": LOW,
-    "prompt": LOW | {"messages"},
+    "prompt": LOW | {"messages", "cache"},  # cache: its first level holds processed images and tokenised text
     "engine": LOW | {"messages", "cache", "model", "prompt"},
-    "server": LOW | {"messages", "agent"},
+    "server": LOW | {"messages", "agent", "cache"},  # cache: what is reused; it knows no HTTP and no tensors there
     "library": LOW | {"model", "prompt"},
     "commands": LOW | {"messages", "model", "prompt", "engine", "server", "agent"},
 }

@@ -11,6 +11,11 @@ SUBJECTS = {
     "transformers": "benchmarks.subjects.transformers:Transformers",
     "llama.cpp": "benchmarks.subjects.llamacpp:LlamaCpp",
     "llama.cpp-exact": "benchmarks.subjects.llamacpp:LlamaCppExact",
+    "autoglm-torch": "benchmarks.subjects.autoglm:AutoGLMTorch",
+    "autoglm-int8": "benchmarks.subjects.autoglm:AutoGLMInt8",
+    "autoglm-int4": "benchmarks.subjects.autoglm:AutoGLMInt4",
+    "llama.cpp-q8_0": "benchmarks.subjects.llamacpp:LlamaCppQ8",
+    "llama.cpp-q4_0": "benchmarks.subjects.llamacpp:LlamaCppQ4",
 }
 DEFAULT = ("autoglm", "transformers", "llama.cpp")
 BASELINE = "transformers"

@@ -6,9 +6,11 @@ any subject.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import autoglm
 from autoglm.engine import Engine, EngineConfig
@@ -25,9 +27,11 @@ class AutoGLM(Subject):
     The memory of decoded image files is off: no case sends a file twice, but repetitions do.
     """
 
+    options: Mapping[str, Any] = {}
+
     def load(self, checkpoint: Path, threads: int, cache: Path) -> dict[str, str]:
-        del cache
-        config = EngineConfig(device="cpu", dtype="float32", threads=threads, image_cache_bytes=0)
+        os.environ["AUTOGLM_CACHE_DIR"] = str(cache / "autoglm")
+        config = EngineConfig(device="cpu", dtype="float32", threads=threads, image_cache_bytes=0, **self.options)
         self._engine = Engine.from_checkpoint(checkpoint, config)
         self._ids = map(str, count())
         self._salt = ""
@@ -72,3 +76,21 @@ class AutoGLM(Subject):
             placed.append(PlacedImage(image=image, start=len(token_ids)))
             token_ids += [placeholder] * image.num_tokens
         return Prompt(token_ids=token_ids, images=tuple(placed))
+
+
+class AutoGLMTorch(AutoGLM):
+    """Decoding on torch instead of the kernels."""
+
+    options: Mapping[str, Any] = {"native_decode": False}
+
+
+class AutoGLMInt8(AutoGLM):
+    """8-bit weights in the decoder, one scale a row."""
+
+    options: Mapping[str, Any] = {"quantization": "int8"}
+
+
+class AutoGLMInt4(AutoGLM):
+    """4-bit weights in the decoder, groups of 32; 8-bit head."""
+
+    options: Mapping[str, Any] = {"quantization": "int4"}

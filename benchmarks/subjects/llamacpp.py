@@ -34,10 +34,11 @@ class LlamaCpp(Subject):
     """
 
     exact = False
+    precision = "f32"
 
     def load(self, checkpoint: Path, threads: int, cache: Path) -> dict[str, str]:
         self._threads = threads
-        self._files = gguf.ensure(checkpoint, cache)
+        self._files = gguf.ensure(checkpoint, cache, self.precision)
         self._tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
         self._servers: dict[int, tuple[Any, str]] = {}
         self._cold = True
@@ -117,6 +118,18 @@ class LlamaCppExact(LlamaCpp):
     """f32 in the KV cache and in attention too: slower, and its greedy tokens are those of the baseline."""
 
     exact = True
+
+
+class LlamaCppQ8(LlamaCpp):
+    """8-bit weights in blocks of 32."""
+
+    precision = "q8_0"
+
+
+class LlamaCppQ4(LlamaCpp):
+    """4-bit weights in blocks of 32, 8-bit head."""
+
+    precision = "q4_0"
 
 
 def _connect(address: str) -> http.client.HTTPConnection:

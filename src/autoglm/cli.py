@@ -9,7 +9,7 @@ from importlib import import_module
 from autoglm import __version__
 from autoglm.errors import AutoGLMError
 
-COMMANDS = ("serve", "generate", "inspect")
+COMMANDS = ("serve", "generate", "inspect", "agent", "quantize", "cache")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,7 +17,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="autoglm", description="Serve AutoGLM-Phone class models.")
     parser.add_argument("--version", action="version", version=f"autoglm {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name in COMMANDS:
+    words = sys.argv[1:] if argv is None else argv
+    # A command that is named is the only one imported: not every command needs torch.
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
         import_module(f"autoglm.commands.{name}").add_parser(commands)
     options = parser.parse_args(argv)
     try:

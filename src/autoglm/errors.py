@@ -128,3 +128,51 @@ class UnsupportedCheckpointError(CheckpointError):
     """A readable checkpoint of a model this package does not implement."""
 
     kind = "checkpoint_unsupported"
+
+
+class ActionParseError(InvalidInputError):
+    """A model's output that is not one action of the client's grammar; never guessed at, never executed."""
+
+    kind = "unparseable_action"
+
+
+class ModelServerError(AutoGLMError):
+    """The model's server failed, or answered with something that is not its protocol."""
+
+    kind = "model_server_error"
+
+
+class DeviceError(AutoGLMError):
+    """The phone did not do what was asked of it, and it is not the action's fault."""
+
+    kind = "device_error"
+
+
+class DeviceNotFoundError(DeviceError):
+    """No phone is attached, or not the one that was named."""
+
+    kind = "device_not_found"
+
+
+class DeviceUnauthorizedError(DeviceError):
+    """The phone has not accepted this computer's debugging key yet."""
+
+    kind = "device_unauthorized"
+
+
+class DeviceOfflineError(DeviceError):
+    """The phone was there, and does not answer or has gone."""
+
+    kind = "device_offline"
+
+
+class DeviceServerError(DeviceError):
+    """The ADB server cannot be reached, or does not speak its protocol."""
+
+    kind = "device_server_error"
+
+
+class DeviceTimeoutError(DeviceError):
+    """The phone took longer than its time limit."""
+
+    kind = "device_timeout"

@@ -19,6 +19,7 @@ from autoglm.errors import (
     CorruptCheckpointError,
     UnsupportedCheckpointError,
 )
+from autoglm.model import resolve
 from autoglm.model.loading import INDEX, load_checkpoint
 from autoglm.model.resolve import resolve_checkpoint
 from autoglm.model.synthetic import write_weights
@@ -173,3 +174,10 @@ def test_a_name_is_found_in_the_model_folder(monkeypatch: pytest.MonkeyPatch, tm
     (tmp_path / "AutoGLM-Phone-9B").symlink_to(tiny)
     assert resolve_checkpoint("autoglm-phone-9b").samefile(tiny)
     assert resolve_checkpoint(tiny) == tiny
+
+
+def test_the_packaged_model_has_its_place_in_the_package() -> None:
+    (place,) = resolve._packaged(resolve.PACKAGED)
+    assert place.parent.parent == Path(resolve.__file__).parents[1]
+    assert place.name == resolve.PACKAGED
+    assert resolve._packaged("autoglm-phone-9b") == []

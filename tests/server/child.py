@@ -10,10 +10,11 @@ import logging
 import sys
 from pathlib import Path
 
-from autoglm.server import EngineLink, ServerConfig, serve
+from autoglm.server import ConsoleConfig, ServerConfig, serve
+from autoglm.server.caching.config import CachingConfig
 
 
-def announce(url: str, _link: EngineLink) -> None:
+def announce(url: str, *_parts: object) -> None:
     print(url, flush=True)
 
 
@@ -24,4 +25,12 @@ if __name__ == "__main__":
         options[name] = tuple(options.get(name, ServerConfig.__dataclass_fields__[name].default))
     if options.get("image_directory"):
         options["image_directory"] = Path(options["image_directory"])
+    if isinstance(options.get("console"), dict):
+        options["console"] = ConsoleConfig(**options["console"])
+    caching = options.get("caching", {})
+    if caching.get("warm_up"):
+        caching["warm_up"] = Path(caching["warm_up"])
+    options["caching"] = CachingConfig(**caching)
+    if isinstance(options.get("console"), dict):
+        options["console"] = ConsoleConfig(**options["console"])
     raise SystemExit(serve(ServerConfig(**options), json.loads(sys.argv[2]), announce))

@@ -31,7 +31,7 @@ def engine_command(checkpoint: Path, **config: Any) -> list[str]:
     return [sys.executable, "-m", "autoglm.engine.process", "--model", str(checkpoint), "--config", options]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0, what: str = "condition") -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 180.0, what: str = "condition") -> None:
     """Poll; the limit only ends a test that hangs."""
     end = time.monotonic() + seconds
     while not condition():

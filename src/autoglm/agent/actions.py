@@ -7,7 +7,7 @@ size and divides by 1000.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 Point = tuple[int, int]
 
@@ -125,37 +125,26 @@ Action = (
 )
 
 
+_NAMES: dict[type[Action], str] = {
+    DoubleTap: "Double Tap",
+    LongPress: "Long Press",
+    TakeOver: "Take_over",
+    CallApi: "Call_API",
+}
+"""Where the client's name is not the class's."""
+
+
 def format_action(action: Action) -> str:
     """The client's spelling of ``action``: what a model writes inside ``<answer>``."""
-    match action:
-        case Finish(message):
-            return f"finish(message={_quote(message)})"
-        case Tap((x, y), None):
-            return f'do(action="Tap", element=[{x},{y}])'
-        case Tap((x, y), message) if message is not None:
-            return f'do(action="Tap", element=[{x},{y}], message={_quote(message)})'
-        case DoubleTap((x, y)):
-            return f'do(action="Double Tap", element=[{x},{y}])'
-        case LongPress((x, y)):
-            return f'do(action="Long Press", element=[{x},{y}])'
-        case Swipe((x0, y0), (x1, y1)):
-            return f'do(action="Swipe", start=[{x0},{y0}], end=[{x1},{y1}])'
-        case Launch(app):
-            return f'do(action="Launch", app={_quote(app)})'
-        case Type(text, name):
-            return f'do(action="{"Type_Name" if name else "Type"}", text={_quote(text)})'
-        case Wait(seconds):
-            return f'do(action="Wait", duration="{seconds} seconds")'
-        case TakeOver(message):
-            return f'do(action="Take_over", message={_quote(message)})'
-        case Note(message):
-            return f'do(action="Note", message={_quote(message)})'
-        case CallApi(instruction):
-            return f'do(action="Call_API", instruction={_quote(instruction)})'
-        case Back() | Home() | Interact():
-            return f'do(action="{type(action).__name__}")'
-    raise TypeError(f"not an action: {action!r}")
+    if isinstance(action, Finish):
+        return f"finish(message={_value(action.message)})"
+    name = "Type_Name" if isinstance(action, Type) and action.name else _NAMES.get(type(action), type(action).__name__)
+    given = {field.name: getattr(action, field.name) for field in fields(action) if field.name != "name"}
+    if isinstance(action, Wait):
+        given = {"duration": f"{action.seconds} seconds"}
+    arguments = [f"{key}={_value(value)}" for key, value in given.items() if value is not None]
+    return f"do({', '.join([f'action={_value(name)}', *arguments])})"
 
 
-def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _value(value: str | Point) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -11,11 +11,13 @@ from autoglm.engine import EngineConfig
 
 _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "quantization": ("none", "int8", "int4"),
     "content_format": ("openai", "string"),
 }
 _HELP = {
     "device": "auto, cpu, cuda or cuda:N",
     "dtype": "auto: the checkpoint's on CUDA, float32 on CPU",
+    "quantization": "weights of the decoder in 8 or 4 bits, on the CPU",
     "threads": "torch threads; 0: torch's choice",
     "context_length": "cap on prompt + answer",
     "kv_cache_bytes": "paged KV memory",
@@ -23,6 +25,7 @@ _HELP = {
     "content_format": "what the chat template gets: a content list, or one string with images first",
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
+    "native_decode": "decode on the compiled kernels where they fit",
     "host_kv_bytes": "host memory for KV blocks that leave the pool; 0: off",
     "lookahead": "waiting requests whose cached blocks are evicted last; 0: off",
     "kv_disk_directory": "folder for KV blocks that outlive the process; needs host_kv_bytes",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from autoglm import env
 from autoglm.cache import ImageOrdinals, KVCache, PartialCopy, SessionHints, VisualCache, sighted_identity
 from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
@@ -20,7 +21,7 @@ from autoglm.engine.sampling import Choice, sample
 from autoglm.engine.scheduler import Chunk, Scheduler
 from autoglm.engine.sequence import Sequence
 from autoglm.engine.sharing import Sharing
-from autoglm.errors import AutoGLMError
+from autoglm.errors import AutoGLMError, InvalidInputError
 from autoglm.messages import (
     Accepted,
     ErrorInfo,
@@ -35,6 +36,7 @@ from autoglm.messages import (
 )
 from autoglm.model.context import ImageFeatures
 from autoglm.model.loading import load_checkpoint
+from autoglm.model.quantized import load_quantized, parameter_count
 from autoglm.model.registry import Model
 from autoglm.prompt import ImageLimits, Prompt, PromptBuilder, PromptLimits
 
@@ -88,7 +90,12 @@ class Engine:
         dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
         if dtype is None and device == "cpu":
             dtype = torch.float32
-        model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
+        if config.quantization == "none":
+            model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
+        else:
+            _check_quantization(device)
+            store = env.cache_dir() / "packed"
+            model = load_quantized(path, config.quantization, dtype=dtype, store=store, progress=progress)
         prompts = PromptBuilder.from_checkpoint(
             path,
             model.layout,
@@ -98,6 +105,7 @@ class Engine:
             min_pixels=config.min_pixels,
             max_pixels=config.max_pixels,
             image_cache_bytes=config.image_cache_bytes,
+            token_cache_bytes=config.token_cache_bytes,
         )
         return cls(model, prompts, config)
 
@@ -161,7 +169,7 @@ class Engine:
         """What is loaded."""
         return ModelInfo(
             layout=self.model.layout,
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            parameters=parameter_count(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."),
             device=str(self.model.device),
             context_length=self.admission.context_length,
@@ -268,3 +276,10 @@ class Engine:
             self.hints.note((sequence.salt, sequence.session), sequence.leaf, sequence.keep_seconds)
         if self.sharing is not None:
             self.sharing.finished(sequence.leaf)
+
+
+def _check_quantization(device: str) -> None:
+    if torch.device(device).type != "cpu":
+        raise InvalidInputError(
+            f"quantization works on the CPU, not on {device}", field="quantization", limit="cpu", value=device
+        )

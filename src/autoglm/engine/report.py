@@ -72,6 +72,7 @@ def stats_of(engine: Engine) -> Stats:
             capacity_bytes=visual.capacity_bytes,
         ),
         engine.prompts.images.stats(),
+        engine.prompts.tokens.stats(),
     ]
     if kv.host is not None:
         caches.append(host_stats(kv.host))

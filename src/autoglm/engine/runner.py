@@ -10,6 +10,7 @@ from torch import Tensor
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.decode import DecodeRunner
 from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
@@ -28,6 +29,8 @@ class ModelRunner:
         self._visual = visual
         self._kv = KVStore(model.kv_spec, num_blocks * block_size, model.device)
         self._offsets = torch.arange(block_size)
+        context = min(num_blocks * block_size, config.context_length or model.context_length, model.context_length)
+        self._decode = DecodeRunner.of(model, self._kv, config, context)
 
     @property
     def store(self) -> KVStore:
@@ -39,9 +42,14 @@ class ModelRunner:
         rows = self._offsets[: copy.tokens].to(self.model.device)
         self._kv.copy_slots(rows + copy.source * self.block_size, rows + copy.target * self.block_size)
 
-    @torch.inference_mode()
     def run(self, chunks: Seq[Chunk]) -> Tensor:
-        """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``."""
+        """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``; valid until the next call."""
+        if self._decode is not None and (logits := self._decode.run(chunks)) is not None:
+            return logits
+        return self._run_modules(chunks)
+
+    @torch.inference_mode()
+    def _run_modules(self, chunks: Seq[Chunk]) -> Tensor:
         context, ids = self._context(chunks)
         hidden = self.model.embed_tokens(ids)
         users, fresh = self._missing(chunks)

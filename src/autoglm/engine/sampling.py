@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from autoglm.engine.penalties import CountPenalties, best_token
 from autoglm.messages import SamplingParams
 
 
@@ -43,7 +44,9 @@ class SamplerState:
         p = self.params = sampling
         self.greedy = p.temperature == 0.0
         self.generated = 0
-        self._counts = torch.zeros(vocab_size, device=device) if p.frequency_penalty or p.presence_penalty else None
+        self._penalties: CountPenalties | None = None
+        if p.frequency_penalty or p.presence_penalty:
+            self._penalties = CountPenalties(p.frequency_penalty, p.presence_penalty)
         self._seen: Tensor | None = None
         if p.repetition_penalty != 1.0:
             self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
@@ -60,12 +63,11 @@ class SamplerState:
             self._generator = torch.Generator(device).manual_seed(seed % 2**63)
 
     @property
-    def plain(self) -> bool:
-        """Whether the arg-max of the raw logits is the answer."""
+    def greedy_by_counts(self) -> bool:
+        """Whether the answer is the arg-max of the raw logits, but for penalties on tokens generated before."""
         return (
             self.greedy
             and self.params.logprobs is None
-            and self._counts is None
             and self._seen is None
             and self._bias is None
             and (self._forbidden is None or self.generated >= self.params.min_tokens)
@@ -74,11 +76,16 @@ class SamplerState:
     def record(self, token: int) -> None:
         """Account for a generated token."""
         self.generated += 1
-        if self._counts is not None:
-            self._counts[token] += 1
+        if self._penalties is not None:
+            self._penalties.record(token)
         if self._seen is not None:
             self._seen[token] = True
 
+    def best(self, logits: Tensor, row: int) -> Choice:
+        """For fp32 ``logits [rows, vocab]`` (may be overwritten), where :attr:`greedy_by_counts`."""
+        return Choice(best_token(logits, row, self._penalties))
+
+    @torch.inference_mode()
     def choose(self, logits: Tensor) -> Choice:
         """Sample from fp32 ``logits [vocab]`` (may be overwritten)."""
         top = self._top_logprobs(logits)
@@ -108,9 +115,8 @@ class SamplerState:
         if self._seen is not None:
             penalised = torch.where(logits > 0, logits / p.repetition_penalty, logits * p.repetition_penalty)
             torch.where(self._seen, penalised, logits, out=logits)
-        if self._counts is not None:
-            logits.sub_(self._counts, alpha=p.frequency_penalty)
-            logits.sub_((self._counts > 0).float(), alpha=p.presence_penalty)
+        if self._penalties is not None:
+            self._penalties.apply(logits)
 
     def _distribution(self, logits: Tensor) -> Tensor:
         p = self.params
@@ -129,8 +135,9 @@ class SamplerState:
         return probs
 
 
-@torch.inference_mode()
 def sample(logits: Tensor, states: Sequence[SamplerState]) -> list[Choice]:
     """One token per row of fp32 ``logits [rows, vocab]``."""
-    best: list[int] = logits.argmax(dim=-1).tolist() if any(s.plain for s in states) else []
-    return [Choice(best[row]) if state.plain else state.choose(logits[row]) for row, state in enumerate(states)]
+    return [
+        state.best(logits, row) if state.greedy_by_counts else state.choose(logits[row])
+        for row, state in enumerate(states)
+    ]

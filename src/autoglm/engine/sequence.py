@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -16,6 +17,9 @@ from autoglm.engine.sampling import SamplerState
 from autoglm.messages import SamplingParams
 from autoglm.model.context import ImageFeatures
 from autoglm.prompt import PlacedImage
+
+if TYPE_CHECKING:
+    from autoglm.engine.decode import RowState
 
 
 class State(Enum):
@@ -87,6 +91,7 @@ class Sequence:
     features: dict[int, ImageFeatures] = field(default_factory=dict)
     slots: Tensor | None = None
     run_start: int | None = None
+    row_state: RowState | None = None
     arrived: float = field(default_factory=time.perf_counter)
     first_scheduled: float = 0.0
     first_token: float = 0.0

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from autoglm.model.config import TextConfig
 from autoglm.model.context import KVSpec
-from autoglm.model.decoder import Decoder, kv_spec, logits_of
+from autoglm.model.decoder import Decoder, kv_spec
 
 
 class DecoderModel(nn.Module):
@@ -32,11 +32,11 @@ class DecoderModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.lm_head.weight.dtype
+        return self.decoder.embed_tokens.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.lm_head.weight.device
+        return self.decoder.embed_tokens.weight.device
 
     @property
     def kv_spec(self) -> KVSpec:
@@ -57,4 +57,5 @@ class DecoderModel(nn.Module):
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``."""
-        return logits_of(self.decoder, self.lm_head.weight, hidden)
+        logits: Tensor = self.lm_head(self.decoder.norm(hidden))
+        return logits.float()

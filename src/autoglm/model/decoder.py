@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoglm.model.attention import AttentionPlan, attend
@@ -105,8 +104,3 @@ class Decoder(nn.Module):
 def kv_spec(config: TextConfig, dtype: torch.dtype) -> KVSpec:
     """KV memory of a decoder."""
     return KVSpec(config.num_layers, config.num_kv_heads, config.head_dim, dtype)
-
-
-def logits_of(decoder: Decoder, head: Tensor, hidden: Tensor) -> Tensor:
-    """fp32 logits ``[rows, vocab]`` of the chosen rows."""
-    return F.linear(decoder.norm(hidden), head).float()

@@ -7,7 +7,7 @@ another shape is an error that names it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,14 @@ def empty_model(path: Path) -> Model:
 
 
 def fill(
-    model: Model, path: Path, dtype: torch.dtype | None, device: torch.device, progress: LoadProgress | None
+    model: Model,
+    path: Path,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    progress: LoadProgress | None,
+    skip: Collection[str] = (),
 ) -> None:
-    """Fill a model that stands on the meta device."""
+    """Fill a model that stands on the meta device, but for the tensors named in ``skip``."""
     targets = checkpoint_targets(model)
     missing = set(targets)
     shards = shard_files(path)
@@ -74,6 +79,8 @@ def fill(
     parameters: dict[str, Tensor] = {}
     for shard in shards:
         for name, tensor in _tensors(shard):
+            if name in skip:
+                continue
             target = targets.get(name)
             if target is None:
                 raise CorruptCheckpointError(f"{shard.name} holds {name}, which this model has not", field=name)
@@ -169,7 +176,7 @@ def install_parameters(model: Model, parameters: dict[str, Tensor], device: torc
     for full, tensor in parameters.items():
         prefix, _, name = full.rpartition(".")
         setattr(model.get_submodule(prefix), name, nn.Parameter(tensor, requires_grad=False))
-    if getattr(model.config, "tie_word_embeddings", False):
+    if getattr(model.config, "tie_word_embeddings", False) and isinstance(model.lm_head, nn.Linear):
         model.lm_head.weight = model.decoder.embed_tokens.weight
     for module in model.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from pathlib import Path
 
 from autoglm import env
 from autoglm.errors import CheckpointNotFoundError
 
+PACKAGED = "autoglm-phone-mini"
+"""The small model that comes with the package."""
 ALIASES = {"autoglm-phone-9b": "zai-org/AutoGLM-Phone-9B"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
 def resolve_checkpoint(name_or_path: str | Path) -> Path:
-    """Find a checkpoint: a directory, then a name under ``AUTOGLM_MODEL_DIR``, then a Hugging Face hub id.
+    """Find a checkpoint.
+
+    The order: the packaged model by its name; a directory; a name under ``AUTOGLM_MODEL_DIR``; a Hugging Face hub id.
 
     Raises:
         CheckpointNotFoundError: it is at none of these; the message lists each place and what to do.
@@ -22,7 +27,7 @@ def resolve_checkpoint(name_or_path: str | Path) -> Path:
     name = str(name_or_path)
     looked: list[str] = []
     path = Path(name).expanduser()
-    for place in (path, *_named(name)):
+    for place in (*_packaged(name), path, *_named(name)):
         if (place / "config.json").is_file():
             return place
         state = "no config.json in it" if place.is_dir() else "no such directory"
@@ -41,6 +46,11 @@ def resolve_checkpoint(name_or_path: str | Path) -> Path:
         field="model",
         value=name[:200],
     )
+
+
+def _packaged(name: str) -> list[Path]:
+    """The folder in the package for the one name that it has."""
+    return [Path(str(files("autoglm").joinpath("models", name)))] if name == PACKAGED else []
 
 
 def _named(name: str) -> list[Path]:

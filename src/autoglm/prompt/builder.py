@@ -13,10 +13,11 @@ from autoglm.prompt.content_format import ContentFormat, template_messages
 from autoglm.prompt.files import read_json
 from autoglm.prompt.image_codec import ImageLimits
 from autoglm.prompt.image_options import ImageOptions
-from autoglm.prompt.image_processor import Glm4vImageProcessor, ImageProcessor, PhoneImageProcessor
+from autoglm.prompt.image_processor import Glm4vImageProcessor, ImageProcessor, PhoneImageProcessor, PhoneOptions
 from autoglm.prompt.pipeline import ImagePipeline
 from autoglm.prompt.role_support import probe_roles
 from autoglm.prompt.template import ChatTemplate
+from autoglm.prompt.token_cache import TokenCache
 from autoglm.prompt.tokenizer import Tokenizer
 from autoglm.prompt.types import PlacedImage, ProcessedImage, Prompt
 
@@ -85,6 +86,7 @@ class PromptBuilder:
         *,
         content_format: ContentFormat = "openai",
         limits: PromptLimits | None = None,
+        token_cache_bytes: int = 8 * 2**20,
     ) -> None:
         for name, value, allowed in (
             ("layout", layout, ("glm4v", "autoglm_phone")),
@@ -93,6 +95,7 @@ class PromptBuilder:
             if value not in allowed:
                 raise InvalidInputError(f"{name} must be one of {allowed}, got {value!r}", field=name, value=str(value))
         self.tokenizer = tokenizer
+        self.tokens = TokenCache(tokenizer, token_cache_bytes)
         self.template = template
         self.images = image_pipeline
         self.image_token_ids = image_token_ids
@@ -116,6 +119,7 @@ class PromptBuilder:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         image_cache_bytes: int = 512 * 2**20,
+        token_cache_bytes: int = 8 * 2**20,
     ) -> PromptBuilder:
         """Read everything from a checkpoint directory.
 
@@ -129,6 +133,7 @@ class PromptBuilder:
         tokenizer = Tokenizer.from_directory(directory)
         template = ChatTemplate.from_directory(directory, named_tokens=tokenizer.named_tokens)
         options = ImageOptions.from_directory(directory)
+        config = read_json(Path(directory) / "config.json")
         processor: ImageProcessor
         if layout == "autoglm_phone":
             if (min_pixels, max_pixels) != (None, None):
@@ -137,17 +142,18 @@ class PromptBuilder:
                     field="max_pixels" if max_pixels is not None else "min_pixels",
                     value=max_pixels if max_pixels is not None else min_pixels,
                 )
-            processor = PhoneImageProcessor(options)
+            processor = PhoneImageProcessor(options, PhoneOptions.from_config(config))
         else:
             processor = Glm4vImageProcessor(options, min_pixels=min_pixels, max_pixels=max_pixels)
         return cls(
             tokenizer,
             template,
             ImagePipeline(processor, limits=image_limits, capacity_bytes=image_cache_bytes),
-            ImageTokenIds.from_config(read_json(Path(directory) / "config.json"), tokenizer),
+            ImageTokenIds.from_config(config, tokenizer),
             layout,
             content_format=content_format,
             limits=limits,
+            token_cache_bytes=token_cache_bytes,
         )
 
     def build(self, messages: list[ChatMessage], map_fn: MapFn | None = None) -> Prompt:
@@ -165,7 +171,7 @@ class PromptBuilder:
         rendered = self.template.render(
             template_messages(messages, self._roles, self.content_format, self._placeholder)
         )
-        token_ids = self.tokenizer.encode(rendered)
+        token_ids = self.tokens.encode(rendered)
         jobs = _image_jobs(messages)
         found = token_ids.count(self.image_token_ids.image)
         if found != len(jobs):

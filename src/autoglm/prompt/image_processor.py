@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +137,16 @@ class PhoneOptions:
 
     num_patches: int = 576
     patch_size: int = 14
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> PhoneOptions:
+        """What ``vision_config`` of a ``config.json`` says; the model checks that section."""
+        default, vision = cls(), config.get("vision_config")
+        if not isinstance(vision, Mapping):
+            return default
+        return cls(
+            int(vision.get("num_tokens", default.num_patches)), int(vision.get("patch_size", default.patch_size))
+        )
 
 
 class PhoneImageProcessor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import time
 from concurrent.futures import Future
 from threading import Lock
 
+from autoglm.cache.local import LocalCache, LocalConfig, Policy
 from autoglm.errors import InvalidInputError
 from autoglm.messages.events import CacheStats
 from autoglm.prompt.image_codec import ImageLimits, decode_image, encoded_digest
@@ -13,6 +14,7 @@ from autoglm.prompt.image_processor import ImageProcessor
 from autoglm.prompt.types import ProcessedImage
 
 _Key = tuple[bytes, bytes]
+_MAX_ENTRIES = 4096
 
 
 class ImagePipeline:
@@ -42,9 +44,12 @@ class ImagePipeline:
         self.limits = limits or ImageLimits()
         self._capacity = capacity_bytes
         self._lock = Lock()
-        self._entries: OrderedDict[_Key, ProcessedImage] = OrderedDict()
+        # Plain LRU: a dialogue comes back to its last screens, and a screen of long ago to nobody.
+        room = LocalConfig(max_entries=_MAX_ENTRIES, max_weight=capacity_bytes, ttl=None, policy=Policy.LRU)
+        self._entries: LocalCache[_Key, ProcessedImage] = LocalCache(room)
         self._running: dict[_Key, Future[ProcessedImage]] = {}
-        self._bytes = self._hits = self._misses = self._evictions = 0
+        self._hits = self._misses = self._loads = 0
+        self._load_seconds = 0.0
 
     def process(self, data: bytes) -> ProcessedImage:
         """Decode, resize and patch ``data``, or return what an equal file gave.
@@ -58,10 +63,10 @@ class ImagePipeline:
             return self._compute(data)
         key = (encoded_digest(data), self.processor.fingerprint)
         with self._lock:
-            if key in self._entries:
+            image = self._entries.get(key)
+            if image is not None:
                 self._hits += 1
-                self._entries.move_to_end(key)
-                return self._entries[key]
+                return image
             future = self._running.get(key)
             if future is not None:
                 self._hits += 1
@@ -75,25 +80,29 @@ class ImagePipeline:
     def lookup(self, digest: bytes) -> ProcessedImage | None:
         """What a file with this :func:`encoded_digest` gave, if it is still here.
 
-        Not counted as hit or miss.
+        Not counted as hit or miss, and not a use.
         """
-        with self._lock:
-            return self._entries.get((digest, self.processor.fingerprint))
+        return self._entries.peek((digest, self.processor.fingerprint))
 
     def stats(self) -> CacheStats:
         """Counters since start. A hit is a call that decoded nothing."""
+        entries = self._entries.stats()
         with self._lock:
             return CacheStats(
                 name="processed_images",
                 hits=self._hits,
                 misses=self._misses,
-                evictions=self._evictions,
-                entries=len(self._entries),
-                bytes=self._bytes,
+                evictions=entries.evictions,
+                entries=entries.entries,
+                bytes=entries.weight,
                 capacity_bytes=self._capacity,
+                loads=self._loads,
+                load_seconds=self._load_seconds,
+                causes={str(cause): count for cause, count in entries.removed.items()},
             )
 
     def _lead(self, key: _Key, data: bytes, future: Future[ProcessedImage]) -> ProcessedImage:
+        started = time.perf_counter()
         try:
             image = self._compute(data)
         except BaseException as error:
@@ -103,20 +112,12 @@ class ImagePipeline:
             raise
         with self._lock:
             del self._running[key]
-            self._store(key, image)
+            self._loads += 1
+            self._load_seconds += time.perf_counter() - started
+            if image.pixels.nbytes <= self._capacity:  # a larger one would only push out all others
+                self._entries.put(key, image, weight=image.pixels.nbytes)
         future.set_result(image)
         return image
 
     def _compute(self, data: bytes) -> ProcessedImage:
         return self.processor.process(decode_image(data, self.limits))
-
-    def _store(self, key: _Key, image: ProcessedImage) -> None:
-        """Under the lock. An image larger than the whole capacity is not kept."""
-        if image.pixels.nbytes > self._capacity:
-            return
-        self._entries[key] = image
-        self._bytes += image.pixels.nbytes
-        while self._bytes > self._capacity:
-            _, oldest = self._entries.popitem(last=False)
-            self._bytes -= oldest.pixels.nbytes
-            self._evictions += 1

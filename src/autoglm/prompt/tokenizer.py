@@ -116,6 +116,19 @@ class Tokenizer:
             "utf-8", "replace"
         )
 
+    def cutting_tokens(self) -> dict[str, int] | None:
+        """Added tokens at which text falls apart into pieces that are tokenised independently, with their ids.
+
+        ``None`` where that does not hold: an added token takes blanks or words around it into account, or text (and
+        with it the added tokens) is normalised before it is cut.
+        """
+        added = {token.content: (index, token) for index, token in self._backend.get_added_tokens_decoder().items()}
+        if self._backend.normalizer is not None:
+            return None
+        if any(token.lstrip or token.rstrip or token.single_word for _, token in added.values()):
+            return None
+        return {content: index for content, (index, _) in added.items() if content}
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes token ``token_id`` stands for; empty for padded ids the vocabulary does not name."""
         return self._bytes[token_id] if 0 <= token_id < self.vocab_size else b""

@@ -16,7 +16,7 @@ class ProcessedImage:
         digest: sha-256 over (processor fingerprint, grid, pixels before normalising). Equal digests mean
             bit-equal ``pixels``; it is the image's identity in every cache.
         pixels: ``glm4v``: float32 ``[t*h*w, 1176]`` patch rows in 2x2 block order;
-            ``autoglm_phone``: float32 ``[3, grid_h*14, grid_w*14]``.
+            ``autoglm_phone``: float32 ``[3, grid_h*patch, grid_w*patch]``.
         grid: patches (t, h, w), before merging.
         num_tokens: placeholder tokens it takes in the sequence (``glm4v``: t*h*w/4; ``autoglm_phone``: 1).
     """

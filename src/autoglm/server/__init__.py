@@ -2,7 +2,8 @@
 
 from autoglm.server.app import create_app
 from autoglm.server.config import ServerConfig
+from autoglm.server.console.config import ConsoleConfig
 from autoglm.server.link import EngineLink, LinkState
 from autoglm.server.run import serve
 
-__all__ = ["EngineLink", "LinkState", "ServerConfig", "create_app", "serve"]
+__all__ = ["ConsoleConfig", "EngineLink", "LinkState", "ServerConfig", "create_app", "serve"]

@@ -15,14 +15,14 @@ from starlette.types import Receive, Scope, Send
 from autoglm.errors import AutoGLMError, RequestTimeoutError
 from autoglm.messages import Accepted, Output, TokenLogprob, Usage
 from autoglm.server.config import ServerConfig
-from autoglm.server.link import EngineLink
 from autoglm.server.metrics import RequestTimer
 from autoglm.server.problems import body_of, info_of, response_of
 from autoglm.server.protocol import ChatRequest
 from autoglm.server.shapes import envelope, logprobs_of, usage_of
-from autoglm.server.stream import RequestStream
+from autoglm.server.stream import AnswerSource
 
 log = logging.getLogger(__name__)
+CACHE_HEADER = "x-autoglm-cache"
 
 
 class StalledReaderError(Exception):
@@ -32,12 +32,9 @@ class StalledReaderError(Exception):
 class ChatReply(Response):
     """Sends the answer to one request and watches its client: gone means cancelled, at once."""
 
-    def __init__(
-        self, request: ChatRequest, stream: RequestStream, link: EngineLink, config: ServerConfig, timer: RequestTimer
-    ) -> None:
+    def __init__(self, request: ChatRequest, stream: AnswerSource, config: ServerConfig, timer: RequestTimer) -> None:
         self._request = request
         self._stream = stream
-        self._link = link
         self._config = config
         self._timer = timer
         self._created = int(time.time())
@@ -54,7 +51,7 @@ class ChatReply(Response):
             for task in (work, gone):
                 task.cancel()
             results = await asyncio.gather(work, gone, return_exceptions=True)
-            self._link.release(self._stream)
+            self._stream.close()
         if isinstance(results[0], Exception):
             raise results[0]
 
@@ -129,7 +126,8 @@ class ChatReply(Response):
         usages = [end.finish.usage for _, end in sorted(ends.items()) if end.finish is not None]
         self._timer.usage(usages)
         head = envelope("chat.completion", self._stream.id, self._created, self._request.model)
-        return JSONResponse(head | {"choices": choices, "usage": usage_of(usages)})
+        headers = {CACHE_HEADER: self._stream.how} if self._stream.how else None
+        return JSONResponse(head | {"choices": choices, "usage": usage_of(usages)}, headers=headers)
 
     async def _send_stream(self, send: Send) -> None:
         headers = [
@@ -137,6 +135,8 @@ class ChatReply(Response):
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
         ]
+        if self._stream.how:
+            headers.append((CACHE_HEADER.encode(), self._stream.how.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for chunk in self._chunks():
             await self._write(send, _event(chunk), more=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoglm.errors import InvalidInputError
+from autoglm.server.caching.config import CachingConfig
+from autoglm.server.console.config import ConsoleConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class ServerConfig:
         image_hosts: hosts that http(s) image URLs may name; empty: none.
         image_directory: folder that file:// image URLs may point into; ``None``: none.
         max_image_bytes, image_timeout: for fetched images.
+        console: limits of the console; ``None``: no console.
+        caching: what is remembered between requests.
     """
 
     host: str = "127.0.0.1"
@@ -39,6 +43,8 @@ class ServerConfig:
     image_directory: Path | None = None
     max_image_bytes: int = 32 * 2**20
     image_timeout: float = 10.0
+    console: ConsoleConfig | None = field(default_factory=ConsoleConfig)
+    caching: CachingConfig = field(default_factory=CachingConfig)
 
     def __post_init__(self) -> None:
         if not self.served_names:

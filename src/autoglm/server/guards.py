@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from autoglm.errors import AuthenticationError
 from autoglm.server.problems import BodyTimeoutError, BodyTooLargeError, response_of
 
-OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
+OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/console", "/console/"})
+OPEN_FOLDERS = ("/console/static/",)
 
 
 class KeyGuard:
@@ -23,7 +24,7 @@ class KeyGuard:
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._digests or scope["path"] in OPEN_PATHS or self._known(scope):
+        if scope["type"] != "http" or not self._digests or _open(scope["path"]) or self._known(scope):
             await self._app(scope, receive, send)
             return
         error = AuthenticationError("missing or wrong API key; send it as 'Authorization: Bearer KEY'")
@@ -36,6 +37,11 @@ class KeyGuard:
         # No early exit: the time must not tell which key came close.
         found = [hmac.compare_digest(digest, known) for known in self._digests]
         return scheme.lower() == b"bearer" and any(found)
+
+
+def _open(path: str) -> bool:
+    """Whether anybody may read it. Paths are matched as they are: the router knows no ``..``."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
 class BodyGuard:

@@ -20,15 +20,9 @@ _ROLES = {"developer": "system"}
 def parse(body: bytes, served_names: tuple[str, ...]) -> ChatRequest:
     """Raises :class:`InvalidInputError` naming the first field at fault; NaN and infinity are not JSON."""
     try:
-        raw = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInputError(f"the body is not valid JSON: {error}", field="body") from error
-    if not isinstance(raw, dict):
-        raise InvalidInputError("the body must be a JSON object", field="body")
-    try:
-        request = ChatRequest.model_validate(drop_neutral(raw))
+        request = ChatRequest.model_validate(drop_neutral(json_object(body)))
     except ValidationError as error:
-        raise _named(error) from error
+        raise named(error) from error
     if request.model not in served_names:
         raise NotFoundError(
             f"model {request.model[:_SHOWN]!r} is not served here; there is {', '.join(served_names)}",
@@ -41,6 +35,17 @@ def parse(body: bytes, served_names: tuple[str, ...]) -> ChatRequest:
     if request.stream_options is not None and not request.stream:
         raise InvalidInputError("stream_options needs stream: true", field="stream_options")
     return request
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Raises :class:`InvalidInputError` for anything else than one JSON object."""
+    try:
+        raw = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInputError(f"the body is not valid JSON: {error}", field="body") from error
+    if not isinstance(raw, dict):
+        raise InvalidInputError("the body must be a JSON object", field="body")
+    return raw
 
 
 async def submit_of(request: ChatRequest, images: ImageSource) -> Submit:
@@ -102,7 +107,8 @@ def _logit_bias(raw: dict[str, float]) -> dict[int, float]:
         raise InvalidInputError("logit_bias: keys must be token ids", field="logit_bias") from error
 
 
-def _named(error: ValidationError) -> InvalidInputError:
+def named(error: ValidationError) -> InvalidInputError:
+    """The first mistake, with its field, limit and value."""
     first = error.errors(include_url=False)[0]
     field = _path(first["loc"])
     value: Any = first.get("input")

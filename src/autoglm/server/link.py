@@ -19,6 +19,7 @@ from autoglm.messages import (
     Event,
     FrameDecoder,
     GetStats,
+    KeepSession,
     ModelInfo,
     Progress,
     Ready,
@@ -125,6 +126,11 @@ class EngineLink:
         """The reader is done; an unfinished request is cancelled."""
         if self._streams.pop(stream.id, None) is not None and not stream.complete:
             self._send(Cancel(stream.id))
+
+    def keep_session(self, session: str, seconds: float, salt: str = "") -> None:
+        """Hint that the session's KV will be needed for so long; 0: no longer. An engine that is away has none."""
+        if self.state is LinkState.READY:
+            self._send(KeepSession(session=session, seconds=seconds, cache_salt=salt))
 
     async def stats(self) -> Stats:
         """Ask the engine. Raises :class:`EngineUnavailableError` if it does not answer."""

@@ -16,9 +16,11 @@ STATUS = {
     "context_length_exceeded": 400,
     "invalid_image": 400,
     "invalid_api_key": 401,
+    "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "body_timeout": 408,
+    "conflict": 409,
     "body_too_large": 413,
     "overloaded": 429,
     "internal_error": 500,
@@ -43,6 +45,18 @@ class MethodNotAllowedError(InvalidInputError):
     """The path exists, the method does not."""
 
     kind = "method_not_allowed"
+
+
+class ConflictError(InvalidInputError):
+    """Right as a request, but not in the state that things are in now."""
+
+    kind = "conflict"
+
+
+class ForbiddenError(InvalidInputError):
+    """Not from there."""
+
+    kind = "forbidden"
 
 
 class RequestError(AutoGLMError):

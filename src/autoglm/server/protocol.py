@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from autoglm.cache.dialogue import SESSION_PATTERN
 from autoglm.errors import UnsupportedFieldError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -115,6 +116,10 @@ class ChatRequest(_Body):
     include_stop_str_in_output: bool | None = None
     priority: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None
     cache_salt: Annotated[str, Field(max_length=512)] | None = None
+    session: (
+        Annotated[str, Field(pattern=SESSION_PATTERN, description="Names the dialogue whose answers may be reused.")]
+        | None
+    ) = None
 
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {

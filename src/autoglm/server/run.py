@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 
+from autoglm.agent.model_client import ModelConfig
 from autoglm.errors import EngineUnavailableError, InvalidInputError
 from autoglm.server.app import create_app
+from autoglm.server.caching.caches import ServerCaches
 from autoglm.server.config import ServerConfig
+from autoglm.server.console.phones import Phones
 from autoglm.server.link import EngineLink
 
 log = logging.getLogger(__name__)
 _LAST_WRITES_SECONDS = 2
-Announce = Callable[[str, EngineLink], None]
+Announce = Callable[[str, EngineLink, ServerCaches], None]
 
 
 class _Server(uvicorn.Server):
@@ -43,7 +46,9 @@ def serve(config: ServerConfig, engine_command: Sequence[str], announce: Announc
 async def _serve(config: ServerConfig, engine_command: Sequence[str], announce: Announce | None) -> int:
     listener = _listen(config)
     link = EngineLink(engine_command, config.max_in_flight)
-    app = create_app(config, link)
+    phones = _phones(config, listener)
+    caches = ServerCaches(config.caching, link)
+    app = create_app(config, link, caches, phones)
     server = _Server(
         uvicorn.Config(
             app,
@@ -61,25 +66,50 @@ async def _serve(config: ServerConfig, engine_command: Sequence[str], announce: 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     link.start()
+    caches.start()
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         if announce is not None:
             host, port = listener.getsockname()[:2]
-            announce(f"http://{host}:{port}", link)
+            announce(f"http://{host}:{port}", link, caches)
         await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        await _drain(server, link, config.grace)
+        await _drain(server, link, phones, config.grace)
     finally:
+        await caches.close()
         await link.close()
         server.should_exit = True
         await running
     return 0
 
 
-async def _drain(server: uvicorn.Server, link: EngineLink, grace: float) -> None:
-    """Take no new connection, let running requests end, then end them with a retryable error."""
+def _phones(config: ServerConfig, listener: socket.socket) -> Phones | None:
+    """The console's phones; their agents ask this server, as any client does, over loopback."""
+    console = config.console
+    if console is None:
+        return None
+    model = ModelConfig(
+        base_url=console.api_base or f"http://{_own_address(listener)}/v1",
+        model=console.api_model or config.served_names[0],
+        max_tokens=console.max_tokens,
+        api_key=config.api_keys[0] if config.api_keys else "EMPTY",
+    )
+    return Phones(console, model)
+
+
+def _own_address(listener: socket.socket) -> str:
+    """Where the server reaches itself: a wildcard address means loopback, too."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _drain(server: uvicorn.Server, link: EngineLink, phones: Phones | None, grace: float) -> None:
+    """Take no new connection, end the console's tasks, let running requests end, then fail them as retryable."""
     log.info("stopping: %d requests in flight, %g s grace", link.in_flight, grace)
     for listening in getattr(server, "servers", []):
         listening.close()
+    if phones is not None:
+        await phones.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(grace):
             while link.in_flight:

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import TYPE_CHECKING, Protocol
 
 from autoglm.errors import AutoGLMError
 from autoglm.messages import Accepted, Failed, Output
 from autoglm.server.problems import RequestError
 
+if TYPE_CHECKING:
+    from autoglm.server.link import EngineLink
+
 ChoiceEvent = Accepted | Output
+
+
+class AnswerSource(Protocol):
+    """Where a reply reads its events from.
+
+    Attributes:
+        id: of the request, for its client.
+        how: ``hit``, ``joined`` or ``miss`` if the cache was asked, else ``None``.
+    """
+
+    id: str
+    how: str | None
+
+    async def next(self) -> ChoiceEvent | None:
+        """The next event; ``None`` after the last. Raises the error the request ended with."""
+
+    def close(self) -> None:
+        """The reader is done; called once, however the request stands."""
 
 
 class RequestStream:
@@ -36,7 +58,7 @@ class RequestStream:
             self._open -= 1
         last = self._events[-1] if self._events else None
         if isinstance(event, Output) and isinstance(last, Output) and last.index == event.index:
-            self._events[-1] = _join(last, event)
+            self._events[-1] = join(last, event)
         else:
             self._events.append(event)
         self._ready.set()
@@ -58,7 +80,23 @@ class RequestStream:
         return self._events.popleft()
 
 
-def _join(first: Output, second: Output) -> Output:
+class LinkedStream:
+    """An engine request that belongs to one reader: when the reader leaves, it is cancelled."""
+
+    how: str | None = None
+
+    def __init__(self, stream: RequestStream, link: EngineLink) -> None:
+        self.id = stream.id
+        self.next = stream.next
+        self._stream = stream
+        self._link = link
+
+    def close(self) -> None:
+        self._link.release(self._stream)
+
+
+def join(first: Output, second: Output) -> Output:
+    """Two pieces of one choice, one after the other, as one."""
     logprobs = None
     if first.logprobs is not None or second.logprobs is not None:
         logprobs = (first.logprobs or []) + (second.logprobs or [])

@@ -18,6 +18,8 @@ MODEL_TYPE = "autoglm_phone"
 _DESCRIPTIVE = frozenset({"architectures", "dtype", "torch_dtype", "transformers_version"})
 """Keys that describe the file and change nothing that is computed."""
 _SECTIONS = frozenset({"model_type", "text_config", "vision_config", "fusion_config"})
+_OPTIONAL = frozenset({"stem_channels"})
+"""Keys that came later; a file without them means the default."""
 _TOP = frozenset({"image_token_id", "turn_start_token_ids", "eos_token_id", "pad_token_id"})
 C = TypeVar("C", bound="PhoneTextConfig | PhoneVisionConfig | FusionConfig")
 
@@ -65,7 +67,13 @@ class PhoneTextConfig:
 
 @dataclass(frozen=True, slots=True)
 class PhoneVisionConfig:
-    """``vision_config``: the ViT. ``num_tokens`` is the number of patches of every image, a square number."""
+    """``vision_config``: the ViT.
+
+    Attributes:
+        num_tokens: patches of every image, a square number.
+        stem_channels: channels of a convolutional stem's stages, each of which halves the resolution, so that
+            ``patch_size`` is ``2 ** len(stem_channels)``; empty: a linear map of each patch.
+    """
 
     hidden_size: int = 2048
     depth: int = 26
@@ -76,6 +84,7 @@ class PhoneVisionConfig:
     in_channels: int = 3
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
+    stem_channels: tuple[int, ...] = ()
 
     @property
     def head_dim(self) -> int:
@@ -85,6 +94,10 @@ class PhoneVisionConfig:
         """For the shared blocks and position table; one frame, nothing merged."""
         _check(isqrt(self.num_tokens) ** 2 == self.num_tokens, "vision_config.num_tokens", self.num_tokens)
         _check(self.hidden_size % (4 * self.num_heads) == 0, "vision_config.num_heads", self.num_heads)
+        fits = not self.stem_channels or (
+            self.patch_size == 2 ** len(self.stem_channels) and min(self.stem_channels) > 0
+        )
+        _check(fits, "vision_config.stem_channels", str(list(self.stem_channels)))
         return VisionConfig(
             hidden_size=self.hidden_size,
             depth=self.depth,
@@ -190,7 +203,8 @@ def _section(kind: type[C], raw: Mapping[str, Any], name: str) -> C:
     hints = get_type_hints(kind)
     known = frozenset(f.name for f in fields(kind))
     _known(section, known, name)
-    return kind(**{key: _typed(section.get(key), hints[key], f"{name}.{key}") for key in known})
+    given = known - {key for key in _OPTIONAL if key not in section}
+    return kind(**{key: _typed(section.get(key), hints[key], f"{name}.{key}") for key in given})
 
 
 def _known(raw: Mapping[str, Any], known: frozenset[str], where: str) -> None:

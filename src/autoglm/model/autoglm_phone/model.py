@@ -3,7 +3,8 @@
 Tensors of a checkpoint, besides ``config.json`` (see :mod:`autoglm.model.autoglm_phone.config`):
 
 - ``model.language_model.*``: the GLM decoder, named as in the published layout;
-- ``model.visual.patch_embed.{weight,bias}`` (``[hidden, 3*14*14]``), ``.embeddings.position_embedding.weight``,
+- ``model.visual.patch_embed.{weight,bias}`` (``[hidden, 3*14*14]``, or ``[hidden, stem channels]`` behind
+  ``.stem.stages.N.{weight,bias}``), ``.embeddings.position_embedding.weight``,
   ``.pre_norm.weight``, ``.blocks.N.*`` (as in the published layout), ``.post_norm.weight``,
   ``.projector.{up,out}.{weight,bias}``;
 - ``model.cross_attention.M.{norm,q_norm,k_norm,q_proj,k_proj,v_proj,o_proj}.weight`` and the scalar ``.gate``, module
@@ -79,6 +80,11 @@ class AutoGLMPhoneModel(DecoderModel):
         modules = self.model["cross_attention"]
         assert isinstance(modules, nn.ModuleList)
         return [module for module in modules if isinstance(module, GatedCrossAttention)]
+
+    @property
+    def visual_tokens(self) -> int:
+        """Visual tokens of one image, whatever its size."""
+        return self.config.vision.num_tokens
 
     @property
     def stop_token_ids(self) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """The image stream: a plain ViT and the projector into the decoder's width.
 
-Patch embedding (one linear map of each 3x14x14 patch) -> RMSNorm -> learned position table, sampled bicubically
-for the image's grid -> pre-norm blocks with 2-D rotary attention -> RMSNorm -> two-layer projector.
+Patch embedding (one linear map of each 3x14x14 patch, or a convolutional stem and a linear map) -> RMSNorm -> learned
+position table, sampled bicubically for the image's grid -> pre-norm blocks with 2-D rotary attention -> RMSNorm ->
+two-layer projector.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from autoglm.errors import ImageError
 from autoglm.model.autoglm_phone.config import PhoneVisionConfig
+from autoglm.model.autoglm_phone.stem import ConvStem
 from autoglm.model.layers import RMSNorm
 from autoglm.model.rope import block_order, vision_rotary
 from autoglm.model.vision import PositionTable, VisionBlock
@@ -43,7 +45,9 @@ class VisionTower(nn.Module):
         super().__init__()
         self.config = config
         blocks = config.blocks()
-        self.patch_embed = nn.Linear(config.in_channels * config.patch_size**2, config.hidden_size)
+        self.stem = ConvStem(config.in_channels, config.stem_channels) if config.stem_channels else None
+        values = config.stem_channels[-1] if config.stem_channels else config.in_channels * config.patch_size**2
+        self.patch_embed = nn.Linear(values, config.hidden_size)
         self.embeddings = PositionTable(blocks)
         self.pre_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.blocks = nn.ModuleList(VisionBlock(blocks) for _ in range(config.depth))
@@ -59,7 +63,9 @@ class VisionTower(nn.Module):
         self._check(pixels, grid)
         config, weight = self.config, self.patch_embed.weight
         rows, columns = block_order(*grid, 1)
-        x = self.pre_norm(self.patch_embed(patch_rows(pixels.to(weight), grid, config.patch_size)))
+        pixels = pixels.to(weight)
+        patches = patch_rows(pixels, grid, config.patch_size) if self.stem is None else self.stem(pixels[None])[0]
+        x = self.pre_norm(self.patch_embed(patches))
         x = x + self.embeddings(rows.to(weight.device), columns.to(weight.device), *grid)
         cos, sin = vision_rotary(rows, columns, config.head_dim, config.rope_theta)
         cos, sin = cos.to(weight.device), sin.to(weight.device)

@@ -7,6 +7,32 @@ from dataclasses import dataclass
 Box = tuple[int, int, int, int]
 """``(left, top, right, bottom)`` in pixels of the phone's screen, right and bottom exclusive."""
 
+KINDS = (
+    "icon",
+    "row",
+    "toggle",
+    "choice",
+    "person",
+    "product",
+    "time_row",
+    "search_box",
+    "text_field",
+    "button",
+    "pay_button",
+    "back",
+    "title",
+    "note",
+    "card",
+    "bubble",
+    "dialog",
+    "keyboard",
+    "spinner",
+    "banner",
+    "scrollbar",
+    "dots",
+)
+"""Every ``Element.kind``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Element:
@@ -19,7 +45,8 @@ class Element:
         text_box: where the label stands; equals ``box`` where there is no label.
         concept: what the label means, whatever the language (``app.settings``, ``toggle.wlan``, ``contact.alice``,
             ``ui.send``, ``time.0730``); "" for free text. Equal concept and language mean equal text.
-        state: "", "on", "off", "focused", "filled", "selected".
+        state: "", "on", "off", "focused", "filled", "selected"; "mine" and "theirs" for bubbles; "top", "middle" and
+            "bottom" for a scroll bar; "1/2" for the dots of the home screen.
         target: a tap on it does something.
     """
 

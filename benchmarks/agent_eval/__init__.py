@@ -1,0 +1,1 @@
+"""How well a model operates the simulated phone, measured as its users meet it: over HTTP, through the agent loop."""

@@ -1,0 +1,30 @@
+"""Extensions in C. Everything else is in pyproject.toml; without a compiler the package works without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+NATIVE_DECODE = Path("src/autoglm/model/native/csrc")
+NATIVE_CACHE = Path("src/autoglm/cache/local/native")
+
+EXTENSIONS = [
+    Extension(
+        "autoglm.model.native._decode",
+        sources=[str(source) for source in sorted(NATIVE_DECODE.glob("*.c"))],
+        depends=[str(header) for header in sorted(NATIVE_DECODE.glob("*.h"))],
+        extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-g0", "-Wno-psabi", "-Wno-unused-function"],
+        extra_link_args=["-lm", "-lpthread"],
+        optional=True,
+    ),
+    Extension(
+        "autoglm.cache.local._slab",
+        sources=[str(NATIVE_CACHE / "slab.c")],
+        depends=[str(header) for header in sorted(NATIVE_CACHE.glob("*.h"))],
+        extra_compile_args=["-O3", "-Wall", "-Wextra"],
+        optional=True,
+    ),
+]
+
+setup(ext_modules=EXTENSIONS)

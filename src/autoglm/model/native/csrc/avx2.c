@@ -1,0 +1,8 @@
+// The kernels for AVX2 with FMA.
+#ifdef __x86_64__
+#pragma GCC target("avx2,fma,f16c")
+#define VL 8
+#define FORWARD forward_avx2
+#define WIDEN widen_avx2
+#include "forward.h"
+#endif

@@ -1,0 +1,107 @@
+// What Python hands over, and what the threads of a decoder share. Mirrored in structs.py: count ABI up with any change.
+#ifndef AUTOGLM_DECODER_H
+#define AUTOGLM_DECODER_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define ABI 2
+
+enum weight_type { F32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
+
+// rows x cols, row by row. INT8: one scale per row. INT4: groups of 32 columns; byte j of a group holds
+// column j in its low half and column j + 16 in its high half, as indices into CODES; one bf16 scale per group.
+typedef struct {
+  int32_t type, rows, cols, reserved;
+  const void *data, *scales;
+  const float *bias;  // or NULL
+} matrix_t;
+
+typedef struct {
+  const float *input_norm, *attended_norm, *mlp_norm, *mlp_out_norm;
+  matrix_t qkv, out, gate_up, down;
+  // gated cross-attention; module < 0: none in this layer
+  int32_t module;
+  float gate;  // tanh taken
+  const float *cross_norm, *cross_q_norm;
+  matrix_t cross_q, cross_out;
+} layer_t;
+
+typedef struct {
+  int32_t hidden, layers, heads, kv_heads, head_dim, rotary_pairs, intermediate, vocab;
+  int32_t cross_heads, cross_kv_heads, cross_head_dim, first_fusion, gate_rank;  // first_fusion = layers: no fusion
+  int32_t kv_type, block_size, max_rows, max_tokens, threads;
+  float eps, gate_scale, gate_bias;
+  matrix_t embed, head, gate_text;
+  const float *final_norm, *gate_norm, *inv_freq;
+  const int32_t *rotary_axis;  // which of the three positions a pair follows
+  void *keys, *values;         // [layers][kv_heads][slots][head_dim]
+  int64_t layer_stride, head_stride;  // in elements
+  const layer_t *layer;
+} model_t;
+
+// One image's features: keys and values of each module [cross_kv_heads][tokens][cross_head_dim], gate keys [tokens][rank].
+typedef struct {
+  int32_t tokens, reserved;
+  const void *gate_keys;
+  const void *const *keys, *const *values;
+} image_t;
+
+typedef struct {
+  int32_t token, position[3];
+  int32_t length;  // tokens of its sequence up to and with this row
+  int32_t images;
+  int32_t wanted;  // whether its logits are
+  int32_t reserved;
+  const int32_t *blocks;         // its sequence's block table
+  const image_t *const *image;   // images it sees
+} row_t;
+
+// Keys and values that lie side by side [count][dim].
+typedef struct {
+  const void *keys, *values;
+  const float *mask;  // added to the scores, or NULL
+  int64_t count;
+} piece_t;
+
+typedef struct decoder decoder_t;
+
+// One thread's private memory.
+typedef struct {
+  decoder_t *decoder;
+  int32_t index;
+  float *x;        // residual stream [max_rows][hidden]; each thread keeps its own copy, so that norms need no barrier
+  float *normed;   // [max_rows][widest]
+  float *turned;   // normed with rows as lanes [widest][padded rows]
+  float *weights;  // a few weight rows as f32
+  float *scores;   // [group][max_tokens]
+  piece_t *pieces;
+} worker_t;
+
+struct decoder {
+  model_t model;
+  worker_t *workers;
+  // shared by the threads of a step
+  float *qkv, *attended, *projected, *activated, *cross_q, *gate_q, *log_mask, *rotation;
+  int32_t *seeing;  // rows that see an image
+  // the step under way
+  const row_t *rows;
+  float *logits;
+  int32_t row_count, seeing_count, stopping;
+  void (*forward)(worker_t *);
+  void *pool;
+  _Atomic uint32_t arrived, generation;
+};
+
+// Per instruction set: a step, and a whole matrix as f32.
+void forward_base(worker_t *);
+void forward_avx2(worker_t *);
+void forward_avx512(worker_t *);
+void widen_base(const matrix_t *, float *);
+void widen_avx2(const matrix_t *, float *);
+void widen_avx512(const matrix_t *, float *);
+
+// Wait until all threads of the step are here.
+void pool_barrier(decoder_t *);
+
+#endif

@@ -1,0 +1,114 @@
+// Vectors of VL floats in the compiler's own notation, so that one source serves every instruction set.
+// Included once per instruction set, by base.c, avx2.c and avx512.c.
+#include <math.h>
+#include <string.h>
+
+#include "decoder.h"
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vf __attribute__((vector_size(VL * 4)));
+typedef float vf_loose __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(VL * 4)));
+typedef uint16_t vh_loose __attribute__((vector_size(VL * 2), aligned(2), may_alias));
+typedef int8_t vb_loose __attribute__((vector_size(VL), aligned(1), may_alias));
+typedef uint8_t vn_loose __attribute__((vector_size(VL), aligned(1), may_alias));
+
+INLINE vf load(const float *p) { return *(const vf_loose *)p; }
+INLINE void store(float *p, vf v) { *(vf_loose *)p = v; }
+INLINE vf splat(float value) { return value - (vf){0}; }
+INLINE vf pick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+INLINE vf max_of(vf a, vf b) { return pick(a > b, a, b); }
+
+INLINE float bf16(uint16_t bits) {
+  uint32_t wide = (uint32_t)bits << 16;
+  float value;
+  memcpy(&value, &wide, 4);
+  return value;
+}
+
+// VL values at element `i` of memory that holds F32, BF16 or INT8.
+INLINE vf load_as(const int type, const void *p, int64_t i) {
+  if (type == BF16) return (vf)(__builtin_convertvector(*(const vh_loose *)((const uint16_t *)p + i), vu) << 16);
+  if (type == INT8) return __builtin_convertvector(__builtin_convertvector(*(const vb_loose *)((const int8_t *)p + i), vi), vf);
+  return load((const float *)p + i);
+}
+
+INLINE float element(const int type, const void *p, int64_t i) {
+  return type == BF16 ? bf16(((const uint16_t *)p)[i]) : ((const float *)p)[i];
+}
+
+// Sums of four vectors.
+INLINE void sum4(vf a, vf b, vf c, vf d, float out[4]) {
+#if VL == 16 && defined(__AVX512F__)
+  __m512 ab_low = _mm512_unpacklo_ps((__m512)a, (__m512)b), ab_high = _mm512_unpackhi_ps((__m512)a, (__m512)b);
+  __m512 cd_low = _mm512_unpacklo_ps((__m512)c, (__m512)d), cd_high = _mm512_unpackhi_ps((__m512)c, (__m512)d);
+  __m512 ab = _mm512_add_ps(ab_low, ab_high), cd = _mm512_add_ps(cd_low, cd_high);
+  __m512 all = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))),
+                             _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))));
+  __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all),
+                              _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1)));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+#elif VL == 8 && defined(__AVX2__)
+  __m256 all = _mm256_hadd_ps(_mm256_hadd_ps((__m256)a, (__m256)b), _mm256_hadd_ps((__m256)c, (__m256)d));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+#else
+  out[0] = out[1] = out[2] = out[3] = 0;
+  for (int i = 0; i < VL; i++) out[0] += a[i], out[1] += b[i], out[2] += c[i], out[3] += d[i];
+#endif
+}
+
+INLINE float sum(vf a) {
+  float out[4];
+  sum4(a, (vf){0}, (vf){0}, (vf){0}, out);
+  return out[0];
+}
+
+INLINE float largest(vf a) {
+  float best = a[0];
+  for (int i = 1; i < VL; i++) best = a[i] > best ? a[i] : best;
+  return best;
+}
+
+// e^x within 2 units in the last place; 0 below -87 (Cephes' expf: Moshier 1992).
+INLINE vf exp_of(vf x) {
+  vf clamped = max_of(x, splat(-87.3f));
+  clamped = pick(clamped < 88.0f, clamped, splat(88.0f));
+  vf shifted = clamped * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to a whole number
+  vf whole = shifted - 12582912.0f;
+  vf r = clamped - whole * 0.693359375f + whole * 2.12194440e-4f;
+  vf p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  vi exponent = __builtin_convertvector(whole, vi) + 127;
+  vf result = p * (vf)(exponent << 23);
+  return pick(x < -87.3f, (vf){0}, result);
+}
+
+// n numbers, any n: whole vectors, then the rest one by one.
+INLINE float dot(const int type, const float *a, const void *b, int n) {
+  vf even = {0}, odd = {0};
+  int i = 0;
+  for (; i + 2 * VL <= n; i += 2 * VL) {
+    even += load(a + i) * load_as(type, b, i);
+    odd += load(a + i + VL) * load_as(type, b, i + VL);
+  }
+  for (; i + VL <= n; i += VL) even += load(a + i) * load_as(type, b, i);
+  float total = sum(even + odd);
+  for (; i < n; i++) total += a[i] * element(type, b, i);
+  return total;
+}
+
+// out = x / rms(x) * weight; out may be x
+INLINE void rms_norm(float *out, const float *x, const float *weight, int n, float eps) {
+  float scale = 1.0f / sqrtf(dot(F32, x, x, n) / (float)n + eps);
+  for (int i = 0; i < n; i++) out[i] = x[i] * scale * weight[i];
+}

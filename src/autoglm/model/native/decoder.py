@@ -1,0 +1,131 @@
+"""One step through all layers in a single call, without torch: for steps of few rows, decoding above all."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import byref, c_int32, c_void_p
+
+import torch
+from torch import Tensor
+
+from autoglm.model.context import ImageFeatures, KVStore
+from autoglm.model.native.description import Sizes, describe
+from autoglm.model.native.library import level, library
+from autoglm.model.native.structs import ImageC, RowC
+from autoglm.model.registry import Model
+
+
+class BlockList:
+    """A sequence's block table where the kernels read it."""
+
+    def __init__(self, capacity: int) -> None:
+        self._blocks = (c_int32 * capacity)()
+        self._count = 0
+        self.address = ctypes.addressof(self._blocks)
+
+    def extend_to(self, blocks: Sequence[int]) -> None:
+        """Take over the blocks that came since the last call; those before are unchanged."""
+        for index in range(self._count, len(blocks)):
+            self._blocks[index] = blocks[index]
+        self._count = len(blocks)
+
+
+class ImageList:
+    """The images that a row sees, with the memory that describes them. Keeps the features alive."""
+
+    def __init__(self, features: Sequence[ImageFeatures]) -> None:
+        self.count = len(features)
+        self.tokens = sum(f.tensors[-1].shape[0] for f in features)
+        self._alive: list[object] = [features]
+        images = [self._image(f.tensors) for f in features]
+        pointers = (c_void_p * max(1, self.count))(*(ctypes.addressof(i) for i in images))
+        self._alive += [images, pointers]
+        self.address = ctypes.addressof(pointers)
+
+    def _image(self, tensors: tuple[Tensor, ...]) -> ImageC:
+        if not all(t.is_contiguous() for t in tensors):
+            raise ValueError("the kernels read contiguous features")
+        pairs = tensors[:-1]
+        keys = (c_void_p * (len(pairs) // 2))(*(t.data_ptr() for t in pairs[0::2]))
+        values = (c_void_p * (len(pairs) // 2))(*(t.data_ptr() for t in pairs[1::2]))
+        self._alive += [keys, values]
+        return ImageC(
+            tokens=tensors[-1].shape[0],
+            gate_keys=tensors[-1].data_ptr(),
+            keys=ctypes.addressof(keys),
+            values=ctypes.addressof(values),
+        )
+
+
+NO_IMAGES = ImageList(())
+
+
+class NativeDecoder:
+    """A model's decoder on the kernels. Fill rows with :meth:`put`, then :meth:`run`.
+
+    Args:
+        kv: the paged KV the rows read and write; shared with the torch modules.
+        instructions: at most this instruction set (see :func:`library.level`); ``None``: the machine's.
+
+    Raises:
+        RuntimeError: the library is not there, or memory ran out.
+    """
+
+    def __init__(self, model: Model, kv: KVStore, sizes: Sizes, instructions: int | None = None) -> None:
+        found = library()
+        if found is None:
+            raise RuntimeError("the native decoder was not built")
+        self.sizes = sizes
+        self._library = found
+        self._description = describe(model, kv, sizes)
+        best = level()
+        chosen = best if instructions is None else min(best, instructions)
+        self._handle: int | None = found.autoglm_create(byref(self._description.model), chosen)
+        if self._handle is None:
+            raise RuntimeError("no memory or no threads for the native decoder")
+        self._rows = (RowC * sizes.max_rows)()
+        self._logits = torch.empty(sizes.max_rows, model.vocab_size)
+        self._address = self._logits.data_ptr()
+        self._count = self._wanted = 0
+
+    def put(
+        self,
+        token: int,
+        position: tuple[int, int, int],
+        length: int,
+        blocks: BlockList,
+        images: ImageList = NO_IMAGES,
+        *,
+        wanted: bool = True,
+    ) -> None:
+        """Add a row to the step.
+
+        Args:
+            length: tokens of its sequence up to and with this one; its KV is written at ``length - 1``.
+            wanted: whether :meth:`run` gives its logits.
+        """
+        row = self._rows[self._count]
+        row.token, row.length, row.wanted = token, length, wanted
+        row.position[:] = list(position)
+        row.blocks = blocks.address
+        row.images, row.image = images.count, images.address
+        self._count += 1
+        self._wanted += wanted
+
+    def run(self) -> Tensor:
+        """fp32 logits ``[wanted rows, vocab]`` in order of :meth:`put`; valid until the next call."""
+        count, wanted = self._count, self._wanted
+        self._count = self._wanted = 0
+        self._library.autoglm_step(self._handle, self._rows, count, self._address)
+        return self._logits[:wanted]
+
+    def close(self) -> None:
+        """End the threads and free the buffers; safe to call twice."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._library.autoglm_destroy(handle)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()

@@ -1,0 +1,60 @@
+"""The compiled kernels, if there are any: built with the package where a C compiler was at hand."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from ctypes import POINTER, c_int, c_void_p
+from functools import cache
+from importlib.util import find_spec
+
+from autoglm.model.native.structs import ABI, MatrixC, ModelC, RowC
+
+log = logging.getLogger(__name__)
+_MODULE = "autoglm.model.native._decode"
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The library, or ``None``: not built, or built from other sources than these."""
+    spec = find_spec(_MODULE)
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        found = ctypes.CDLL(spec.origin)
+        abi = found.autoglm_abi()
+    except (OSError, AttributeError) as error:
+        log.warning("%s cannot be used: %s", spec.origin, error)
+        return None
+    if abi != ABI:
+        log.warning("%s is of another version (%s, not %s); install the package again", spec.origin, abi, ABI)
+        return None
+    _declare(found)
+    return found
+
+
+def level() -> int:
+    """Instruction set of this machine: 0 any, 1 AVX2, 2 AVX-512; -1 without the library."""
+    found = library()
+    return -1 if found is None else int(found.autoglm_level())
+
+
+def argmax_minus(logits: int, vocab: int, ids: int, amounts: int, count: int) -> int:
+    """Arg-max of float32 logits after taking ``amounts[i]`` off ``ids[i]``; all but ``vocab`` and ``count`` are
+    addresses (int64 ids, float32 amounts). Only where :func:`library` gives one."""
+    found = library()
+    assert found is not None
+    return int(found.autoglm_choose(logits, vocab, ids, amounts, count))
+
+
+def _declare(found: ctypes.CDLL) -> None:
+    found.autoglm_create.argtypes = [POINTER(ModelC), c_int]
+    found.autoglm_create.restype = c_void_p
+    found.autoglm_destroy.argtypes = [c_void_p]
+    found.autoglm_destroy.restype = None
+    found.autoglm_step.argtypes = [c_void_p, POINTER(RowC), c_int, c_void_p]
+    found.autoglm_step.restype = None
+    found.autoglm_widen.argtypes = [POINTER(MatrixC), c_void_p, c_int]
+    found.autoglm_widen.restype = None
+    found.autoglm_choose.argtypes = [c_void_p, c_int, c_void_p, c_void_p, c_int]
+    found.autoglm_choose.restype = c_int

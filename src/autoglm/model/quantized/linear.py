@@ -1,0 +1,94 @@
+"""A linear layer of packed weights: the kernels read them as they are, torch gets them unpacked for a product."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoglm.model.autoglm_phone import AutoGLMPhoneModel
+from autoglm.model.layers import FusedLinear
+from autoglm.model.quantized.codes import GROUP, pack_int4, pack_int8, unpack_int4, unpack_int8
+from autoglm.model.quantized.unpacking import unpack_natively
+from autoglm.model.registry import Model
+
+SCHEMES = ("int8", "int4")
+
+
+class QuantizedLinear(nn.Module):
+    """Buffers: ``packed`` and ``scales`` (see :mod:`codes`); ``bias`` float32 or None. Costs one unpacking a call:
+    for prefill, where it is small beside the product."""
+
+    packed: Tensor
+    scales: Tensor
+    bias: Tensor | None
+
+    def __init__(self, packed: Tensor, scales: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.register_buffer("packed", packed)
+        self.register_buffer("scales", scales)
+        self.register_buffer("bias", bias)
+        self.scheme = "int8" if packed.dtype == torch.int8 else "int4"
+        self.rows = packed.shape[0]
+        self.cols = packed.shape[1] * (1 if self.scheme == "int8" else 2)
+
+    @classmethod
+    def of(cls, module: nn.Module, scheme: str) -> QuantizedLinear:
+        """From a linear layer. int4 needs a multiple of 32 columns; a layer without is packed as int8."""
+        weight = module.get_parameter("weight").detach()
+        bias = getattr(module, "bias", None)
+        pack = pack_int4 if scheme == "int4" and weight.shape[1] % GROUP == 0 else pack_int8
+        return cls(*pack(weight), None if bias is None else bias.detach().float())
+
+    def weight_as_float(self) -> Tensor:
+        """float32 ``[rows, cols]``."""
+        out = unpack_natively(self.packed, self.scales, self.cols)
+        if out is not None:
+            return out
+        return (unpack_int8 if self.scheme == "int8" else unpack_int4)(self.packed, self.scales)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight_as_float().to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+def quantized_names(model: Model) -> list[str]:
+    """The linear layers that decoding reads for every token, by module name."""
+    names = [
+        f"model.language_model.layers.{index}.{part}"
+        for index in range(len(model.decoder.layers))
+        for part in ("self_attn.qkv", "self_attn.o_proj", "mlp.gate_up", "mlp.down_proj")
+    ]
+    if isinstance(model, AutoGLMPhoneModel):
+        # Keys and values of an image are computed once per image, so their projections stay exact.
+        names += [
+            f"model.cross_attention.{index}.{part}"
+            for index in range(len(model.cross_attention))
+            for part in ("q_proj", "o_proj")
+        ]
+    return [*names, "lm_head"]
+
+
+def scheme_of(name: str, scheme: str) -> str:
+    """The head decides between tokens: it is never packed below 8 bits."""
+    return "int8" if name == "lm_head" else scheme
+
+
+def put(model: Model, name: str, layer: QuantizedLinear) -> None:
+    """Put a packed layer in the place of ``name``; the unpacked weights are free then."""
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, layer)
+
+
+def quantize(model: Model, scheme: str) -> None:
+    """Pack a loaded model's layers one after the other."""
+    for name in quantized_names(model):
+        module = model.get_submodule(name)
+        assert isinstance(module, nn.Linear | FusedLinear)
+        put(model, name, QuantizedLinear.of(module, scheme_of(name, scheme)))
+
+
+def parameter_count(model: Model) -> int:
+    """Parameters, the packed ones included."""
+    packed = sum(m.rows * m.cols for m in model.modules() if isinstance(m, QuantizedLinear))
+    biases = sum(m.bias.numel() for m in model.modules() if isinstance(m, QuantizedLinear) and m.bias is not None)
+    return sum(p.numel() for p in model.parameters()) + packed + biases

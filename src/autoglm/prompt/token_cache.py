@@ -1,0 +1,90 @@
+"""Tokenised pieces of prompts: a system prompt is tokenised once, however many dialogues begin with it."""
+
+from __future__ import annotations
+
+import re
+import time
+from threading import Lock
+
+from autoglm.cache.local import LocalCache, LocalConfig
+from autoglm.errors import InvalidInputError
+from autoglm.messages.events import CacheStats
+from autoglm.prompt.tokenizer import Tokenizer
+
+_MAX_ENTRIES = 4096
+_ID_BYTES = 36  # of an int object and its place in a tuple
+_TEXT_BYTES = 4  # of a character, at most
+
+
+class TokenCache:
+    """Text to ids as :meth:`Tokenizer.encode` gives them, from pieces that were seen before.
+
+    A tokenizer cuts text at its added tokens (``<|user|>`` and the like) before anything else, so what stands between
+    two of them is tokenised by itself: pieces are kept, and their ids joined. Where an added token looks at its
+    surroundings, or text is normalised first, that does not hold, and nothing is kept. Thread-safe.
+
+    Args:
+        capacity_bytes: room for texts and ids; 0 turns the memory off.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, capacity_bytes: int = 8 * 2**20) -> None:
+        if capacity_bytes < 0:
+            raise InvalidInputError(
+                "token_cache_bytes must not be negative", field="token_cache_bytes", limit=0, value=capacity_bytes
+            )
+        self._tokenizer = tokenizer
+        self._capacity = capacity_bytes
+        plain = tokenizer.cutting_tokens()
+        self._ids = {} if plain is None else plain
+        self._cut: re.Pattern[str] | None = None
+        if capacity_bytes and self._ids:
+            # At one place the longest matches, as in the tokenizer itself.
+            longest_first = sorted(self._ids, key=len, reverse=True)
+            self._cut = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+        self._pieces: LocalCache[str, tuple[int, ...]] = LocalCache(
+            LocalConfig(max_entries=_MAX_ENTRIES, max_weight=capacity_bytes, ttl=None)
+        )
+        self._lock = Lock()
+        self._seconds = 0.0
+        self._loads = 0
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ``text``, equal to what the tokenizer gives for all of it."""
+        if self._cut is None:
+            return self._tokenizer.encode(text)
+        ids: list[int] = []
+        for piece in self._cut.split(text):
+            known = self._ids.get(piece)
+            if known is not None:
+                ids.append(known)
+            elif piece:
+                ids += self._piece(piece)
+        return ids
+
+    def stats(self) -> CacheStats:
+        """Counters since start; a hit or miss is one piece."""
+        pieces = self._pieces.stats()
+        return CacheStats(
+            name="prompt_tokens",
+            hits=pieces.hits,
+            misses=pieces.misses,
+            evictions=pieces.evictions,
+            entries=pieces.entries,
+            bytes=pieces.weight,
+            capacity_bytes=self._capacity,
+            loads=self._loads,
+            load_seconds=self._seconds,
+            causes={str(cause): count for cause, count in pieces.removed.items()},
+        )
+
+    def _piece(self, piece: str) -> tuple[int, ...]:
+        found = self._pieces.get(piece)
+        if found is not None:
+            return found
+        started = time.perf_counter()
+        made = tuple(self._tokenizer.encode(piece))
+        with self._lock:
+            self._loads += 1
+            self._seconds += time.perf_counter() - started
+        self._pieces.put(piece, made, weight=_TEXT_BYTES * len(piece) + _ID_BYTES * len(made))
+        return made

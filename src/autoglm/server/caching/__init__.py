@@ -1,0 +1,1 @@
+"""What the server remembers between requests: answers, sessions, the model list. See ``docs/caches/``."""

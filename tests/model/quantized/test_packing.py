@@ -1,0 +1,95 @@
+"""int8 and int4: how far packed weights are from the originals; torch and the kernels read the same numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoglm.model.native.decoder import NO_IMAGES
+from autoglm.model.native.library import level
+from autoglm.model.quantized import SCHEMES, QuantizedLinear, parameter_count
+from autoglm.model.quantized.codes import pack_int4, pack_int8, unpack_int4, unpack_int8
+from autoglm.model.quantized.linear import put, quantize, quantized_names
+from autoglm.model.quantized.unpacking import unpack_natively
+from tests.model.native.test_decoder import COUNT, ERROR, LENGTH, Native, glm_model, in_double, phone_model, random_ids
+
+
+def weights(rows: int = 70, cols: int = 96) -> Tensor:
+    out = torch.randn(rows, cols, generator=torch.Generator().manual_seed(0))
+    out[3] *= 100.0  # rows of another size do not disturb each other
+    out[5] = 0.0
+    return out
+
+
+def test_int8_error_is_half_a_step_at_most() -> None:
+    original = weights()
+    packed, scales = pack_int8(original)
+    assert ((unpack_int8(packed, scales) - original).abs() <= 0.5001 * scales[:, None]).all()
+
+
+def test_int4_errs_less_than_even_steps() -> None:
+    original = weights()
+    back = unpack_int4(*pack_int4(original))
+    groups = original.view(-1, 32)
+    step = groups.gather(1, groups.abs().argmax(1, keepdim=True)) / -8
+    even = ((groups / torch.where(step == 0, 1.0, step)).round().clamp(-8, 7) * step).view_as(original)
+    for row, other, exact in zip(back, even, original, strict=True):
+        assert (row - exact).norm() <= 0.12 * exact.norm()
+        assert (row - exact).norm() <= 1.3 * (other - exact).norm()  # of one row; chance has its part
+    assert (back - original)[6:].norm() < 0.97 * (even - original)[6:].norm()
+    assert (back[5] == 0).all()
+
+
+@pytest.mark.parametrize("pack", [pack_int8, pack_int4])
+def test_kernels_unpack_the_same(pack: object) -> None:
+    packed, scales = pack(weights())  # type: ignore[operator]
+    unpack = unpack_int8 if pack is pack_int8 else unpack_int4
+    found = unpack_natively(packed, scales, 96)
+    assert found is not None
+    assert torch.equal(found, unpack(packed, scales))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_layer_is_a_linear_layer(scheme: str) -> None:
+    exact = nn.Linear(96, 70)
+    layer = QuantizedLinear.of(exact, scheme)
+    x = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        error = (layer(x) - exact(x)).std() / exact(x).std()
+    assert 0 < error < (0.01 if scheme == "int8" else 0.1)
+
+
+@pytest.mark.parametrize("instructions", range(level() + 1))
+@pytest.mark.parametrize("count", [1, COUNT])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_kernels_compute_with_the_packed_weights(scheme: str, count: int, instructions: int) -> None:
+    model, ids = glm_model(), random_ids(count)
+    quantize(model, scheme)
+    positions = torch.arange(LENGTH).expand(3, -1)
+    found = Native(model, count, 1, instructions, torch.float32).feed(ids, positions, [[NO_IMAGES] * LENGTH] * count)
+    for name in quantized_names(model):
+        layer = model.get_submodule(name)
+        assert isinstance(layer, QuantizedLinear)
+        plain = nn.Linear(layer.cols, layer.rows, bias=layer.bias is not None)
+        plain.weight.data = layer.weight_as_float()
+        if layer.bias is not None:
+            plain.bias.data = layer.bias
+        put(model, name, plain)  # type: ignore[arg-type]
+    exact = model.double()
+    for out, tokens in zip(found, ids, strict=True):
+        expected = in_double(exact, tokens, positions)
+        assert (out - expected).abs().max() < ERROR * expected.std()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_both_layouts_keep_their_count_and_lose_memory(scheme: str) -> None:
+    for model in (glm_model(), phone_model()):
+        before = parameter_count(model)
+        names = quantized_names(model)
+        floats = sum(model.get_submodule(n).get_parameter("weight").nbytes for n in names)
+        quantize(model, scheme)
+        assert parameter_count(model) == before
+        packed = sum(t.nbytes for n in names for p, t in model.get_submodule(n).named_buffers() if p != "bias")
+        assert packed < floats * (0.32 if scheme == "int8" else 0.3)
+        assert not any(name.startswith(tuple(names)) for name, _ in model.named_parameters())

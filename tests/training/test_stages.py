@@ -1,0 +1,60 @@
+"""Every stage runs, resumes and ends in a checkpoint that the engine loads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from autoglm.model.loading import load_checkpoint
+from autoglm.prompt import PromptBuilder
+from training.data import SampleStream, stream
+from training.shape import CELLS
+from training.symbols import SIZES, SymbolVectors
+
+
+def run(work: Path, out: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "training", *arguments, "--work", str(work), "--out", str(out), "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    run(folder, folder / "out", "tokens", "--text-scenes", "60")
+    return folder
+
+
+def test_a_whole_run_in_seconds(work: Path) -> None:
+    out = work / "out"
+    run(work, out, "policy", "reading", "joint", "export", "--minutes", "0.02")
+    steps = json.loads((work / "policy.jsonl").read_text().splitlines()[-1])["steps"]
+    run(work, out, "policy", "--minutes", "0.06")
+    assert json.loads((work / "policy.jsonl").read_text().splitlines()[-1])["steps"] > steps
+    model = load_checkpoint(out)
+    assert model.layout == "autoglm_phone"
+    assert model.dtype == torch.float16
+    assert (out / "model.safetensors").stat().st_size < 25e6
+    assert PromptBuilder.from_checkpoint(out, "autoglm_phone").tokenizer.vocab_size == model.vocab_size
+
+
+def test_batches_are_reproducible_and_symbols_fit_their_tables(work: Path) -> None:
+    options = SampleStream(work / "tokens", "validation", 3, screens=2, k=3, drawn=True)
+    one, other = next(stream(options, workers=0)), next(stream(options, workers=0))
+    assert one.batch is not None
+    assert other.batch is not None
+    assert one.pixels is not None
+    assert other.pixels is not None
+    assert torch.equal(one.batch.ids, other.batch.ids)
+    assert torch.equal(one.pixels, other.pixels)
+    assert one.symbols.shape == (2, 4, CELLS)
+    for index, size in enumerate(SIZES):
+        assert 0 <= int(one.symbols[:, index].min()) <= int(one.symbols[:, index].max()) < size
+    vectors = SymbolVectors.make()
+    for index, logits in enumerate(vectors.logits(vectors.features(one.symbols))):
+        assert torch.equal(logits.argmax(-1), one.symbols[:, index])
