@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -131,6 +131,7 @@ def main() -> int:
     """Run the parts asked for, write the result; status 1 if a block was wrong or a byte lost."""
     options = _arguments()
     plan = plan_of(options.quick, options.traces)
+    plan = replace(plan, repetitions=options.repetitions or plan.repetitions)
     start = os.getloadavg()[0]
     makers: dict[str, Callable[[], list[Row]]] = {
         "session": lambda: session_rows(plan, _checkpoint(options.cache, plan.size)),
@@ -258,6 +259,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--traces", type=Path, help=f"folder with {kv_trace.MOONCAKE}")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--repetitions", type=int, help="sessions timed")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench")
     return parser.parse_args()
