@@ -55,6 +55,7 @@ class Pass:
     mean: float
     p99: float
     own_mean: float
+    cpu_mean: float
 
     @property
     def hits(self) -> float:
@@ -72,7 +73,7 @@ def play(cache: TieredCache[bytes], keys: NDArray[np.int64]) -> Pass:
 
     times = np.empty(len(keys))
     missed = np.zeros(len(keys), bool)
-    before = cache.counters.snapshot()
+    before, cpu = cache.counters.snapshot(), time.process_time()
     for index, key in enumerate(map(str, keys.tolist())):
         if index % INVALIDATE_EVERY == INVALIDATE_EVERY - 1:
             cache.invalidate(key)
@@ -80,7 +81,7 @@ def play(cache: TieredCache[bytes], keys: NDArray[np.int64]) -> Pass:
         cache.get_or_load(key, loader)
         times[index] = time.perf_counter() - start
         missed[index] = loads > had
-    after = cache.counters.snapshot()
+    after, cpu = cache.counters.snapshot(), time.process_time() - cpu
     whole = times + missed * MISS_SECONDS
     early = int(len(keys) * EARLY)
     return Pass(
@@ -91,4 +92,5 @@ def play(cache: TieredCache[bytes], keys: NDArray[np.int64]) -> Pass:
         mean=float(whole.mean()),
         p99=float(np.quantile(whole, 0.99)),
         own_mean=float(times.mean()),
+        cpu_mean=cpu / len(keys),
     )
