@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from autoglm.agent.model_client import ModelClient, ModelConfig
+from autoglm.commands.embedded import served
 from benchmarks.agent_eval.episodes import EpisodeScore, run_episode
 from benchmarks.agent_eval.report import Sections, result_of, show
-from benchmarks.agent_eval.server import running
 from benchmarks.agent_eval.steps import StepScore, score_step
 from benchmarks.results import write
 
@@ -43,7 +43,7 @@ def main() -> int:
     if options.base_url:
         sections = asyncio.run(_measure(options.base_url, options))
     else:
-        with running(options.model, options.serve) as url:
+        with served(options.model, options.serve) as url:
             sections = asyncio.run(_measure(url, options))
     result = result_of(sections, options.model, ROOT)
     write(result, options.out)

@@ -104,7 +104,7 @@ def test_every_outcome_has_a_status_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([], "--base-url is needed"),
+        (["--device", "adb"], "needs --base-url"),
         (["--base-url", "http://127.0.0.1:1/v1", "--device", "ios"], "--device must be"),
         (["--base-url", "http://127.0.0.1:1/v1", "--max-steps", "0"], "max_steps"),
         (["--base-url", "http://127.0.0.1:1/v1", "--api-key-file", "no-such-file"], "no-such-file"),

@@ -19,8 +19,10 @@ from autoglm.agent.loop import Agent, follow
 from autoglm.agent.model_client import ModelClient, ModelConfig
 from autoglm.agent.threads import in_thread
 from autoglm.commands.agent_view import make_view
+from autoglm.commands.embedded import served
 from autoglm.commands.person import Person
 from autoglm.errors import DeviceError, InvalidInputError
+from autoglm.model.resolve import PACKAGED
 
 STATUS = {
     Outcome.FINISHED: 0,
@@ -41,7 +43,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     statuses = ", ".join(f"{status} {outcome}" for outcome, status in STATUS.items())
     parser = commands.add_parser("agent", help="do a task on a phone", epilog=f"exit status: {statuses}, 2 wrong use")
     parser.add_argument("instruction", help="the task, in Chinese or English")
-    parser.add_argument("--base-url", help="of an OpenAI-compatible server, up to and with /v1")
+    parser.add_argument(
+        "--base-url",
+        help="of an OpenAI-compatible server, up to and with /v1; without it the embedded model is served for this task",
+    )
     parser.add_argument("--model", default=m.model, help=f"as the server calls it (default: {m.model})")
     parser.add_argument("--api-key-file", type=Path, help=f"file with the server's key (or set {env.API_KEY})")
     parser.add_argument("--device", default="simulated", help="simulated, adb, or adb:SERIAL (default: simulated)")
@@ -61,13 +66,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Do the task; the status says how it ended."""
-    if options.base_url is None:
+    config = AgentConfig(max_steps=options.max_steps, system_prompt=_system_prompt(options))
+    if options.base_url is not None:
+        return _finish(options, config, ModelConfig(options.base_url, options.model, _api_key(options.api_key_file)))
+    if options.device.partition(":")[0] != "simulated":
         raise InvalidInputError(
-            "--base-url is needed: start a server with `autoglm serve MODEL` and give the address it prints as ready",
+            "--device needs --base-url unless it is simulated: the embedded model knows no other phone",
             field="base_url",
         )
-    config = AgentConfig(max_steps=options.max_steps, system_prompt=_system_prompt(options))
-    model = ModelConfig(options.base_url, options.model, _api_key(options.api_key_file))
+    with served(PACKAGED, ["--no-console"]) as url:
+        return _finish(options, config, ModelConfig(url, PACKAGED))
+
+
+def _finish(options: argparse.Namespace, config: AgentConfig, model: ModelConfig) -> int:
     try:
         return asyncio.run(_run(options, config, model))
     except asyncio.CancelledError:
