@@ -45,7 +45,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("instruction", help="the task, in Chinese or English")
     parser.add_argument(
         "--base-url",
-        help="of an OpenAI-compatible server, up to and with /v1; without it the embedded model is served for this task",
+        help="of an OpenAI-compatible server, up to and with /v1; without it the embedded model is served",
     )
     parser.add_argument("--model", default=m.model, help=f"as the server calls it (default: {m.model})")
     parser.add_argument("--api-key-file", type=Path, help=f"file with the server's key (or set {env.API_KEY})")
