@@ -167,7 +167,7 @@ def test_the_command_line(alone: LiveServer, tmp_path: Path, capsys: pytest.Capt
     ask(alone, messages=say("cli"), session="s7")
     assert main(["cache", "stats", *at]) == 0
     out = capsys.readouterr().out
-    for part in ("responses", "dialogue", "engine: kv_prefix", "no shared store"):
+    for part in ("responses", "dialogue", "kv_prefix", "no shared store"):
         assert part in out
     assert main(["cache", "purge", "--session", "s7", *at]) == 0
     assert "1 answers of session s7 are gone" in capsys.readouterr().out

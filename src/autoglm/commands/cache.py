@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -73,19 +74,31 @@ def _ask(options: argparse.Namespace, method: str, path: str) -> dict[str, Any]:
 
 
 def _print_stats(found: dict[str, Any], console: Console) -> None:
-    table = Table("cache", "hit rate", "this process", "shared", "misses", "loads", "load time", "entries", "bytes")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(
+        "cache",
+        "hits",
+        "local",
+        "shared",
+        "misses",
+        "loads",
+        "entries",
+        "bytes",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in table.columns:
+        column.no_wrap, column.justify = True, "right"
+    table.columns[0].justify = "left"
     for cache in found["tiered"]:
         n, local = cache["counters"], cache["local"]
         table.add_row(
             *(cache["name"], f"{cache['hit_rate']:.1%}", _count(n["local_hits"]), _count(n["shared_hits"])),
-            *(_count(n["misses"]), _count(n["loads"]), f"{n['load_seconds']:.2f} s"),
+            *(_count(n["misses"]), _count(n["loads"])),
             *(_count(local["entries"]), _count(local["bytes"])),
         )
     table.add_row(*_row_of("dialogue", found["dialogue"]))
     for cache in found["engine"]:
-        table.add_row(*_row_of(f"engine: {cache['name']}", cache))
+        table.add_row(*_row_of(cache["name"], cache))
     console.print(table)
     shared = found["shared"]
     if shared is None:
@@ -103,8 +116,12 @@ def _row_of(name: str, figures: dict[str, Any]) -> tuple[str, ...]:
     hits, misses = figures["hits"], figures["misses"]
     rate = f"{hits / (hits + misses):.1%}" if hits + misses else "-"
     sizes = (_count(figures[k]) if k in figures else "-" for k in ("entries", "bytes"))
-    return (name, rate, _count(hits), "-", _count(misses), _count(figures.get("loads", 0)), "-", *sizes)
+    return (name, rate, _count(hits), "-", _count(misses), _count(figures.get("loads", 0)), *sizes)
 
 
 def _count(value: float) -> str:
-    return f"{value:,.0f}"
+    """Short enough for eight columns on 80 characters: 9999, 12k, 3.4M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= max(size, 1e4):
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
