@@ -94,6 +94,11 @@ class Page:
         self.wait(lambda: str(seed) in self.text("#phone-facts"), "its facts")
         self.script("document.getElementById('phones-fold').open = false")
 
+    def first_suggestion(self) -> str:
+        """Wait for the suggestions; the first."""
+        find = "return document.querySelector('#chips button')?.textContent"
+        return str(self.wait(lambda: self.script(find), "suggestions"))
+
     def suggestion(self, text: str) -> None:
         """Wait for a chip and press it."""
         find = "return [...document.querySelectorAll('#chips button')].find((b) => b.textContent === arguments[0])"

@@ -84,7 +84,11 @@ def test_a_sensitive_step_is_asked_for(page: Page, expert: Console) -> None:
     assert page.ended() == "done, checked"
     assert not page.one("#ask").is_displayed()
 
-    page.type_task(text)
+
+def test_a_refusal_ends_the_task(page: Page, expert: Console) -> None:
+    phone, text = buying(expert)
+    page.open(f"{expert.url}/console/#{phone}")
+    page.suggestion(text)
     page.wait(lambda: page.one("#ask").is_displayed(), "the question")
     page.click("#deny")
     assert page.ended() == "denied"
@@ -102,7 +106,7 @@ def test_the_model_cannot_write_markup(page: Page) -> None:
 
 def test_a_person_takes_over_and_hands_back(page: Page) -> None:
     page.script("document.getElementById('slow').checked = true")
-    page.click("#chips button")
+    page.suggestion(page.first_suggestion())
     page.wait(lambda: page.one("#take-over").is_displayed(), "the button")
     page.click("#take-over")
     page.wait(lambda: page.one("#glass-note").is_displayed(), "the pause")
@@ -118,7 +122,7 @@ def test_a_small_window(page: Page, language: str, dark: bool) -> None:
     page.look(PHONE, dark=dark)
     page.speak(language)
     page.new_phone(SEED, language, "dark" if dark else "light")
-    page.click("#chips button")
+    page.suggestion(page.first_suggestion())
     assert page.ended() == {"zh": "已完成，已核对", "en": "done, checked"}[language]
     assert page.script("return document.documentElement.scrollWidth") <= PHONE[0]
     for control in page.all("button, input, select, summary"):

@@ -69,6 +69,7 @@ async function open(one) {
   lastEnd = null;
   location.replace(`#${one.id}`);
   steps.clear();
+  $('chips').replaceChildren();
   glass.show(one);
   follow(one.id);
   drawState();
@@ -163,8 +164,9 @@ function drawQuestion(question) {
 // --- what a person does ------------------------------------------------------------------------------------------
 
 async function suggest() {
+  const asked = phone.id;
   const found = await attempt(() => call('GET', path('suggestions')));
-  if (!found) return;
+  if (!found || asked !== phone.id) return;
   $('chips').replaceChildren(...found.suggestions.map((text) => h('button', {
     type: 'button', title: text, lang: phone.language, disabled: phone.task !== null, onclick: () => { $('instruction').value = text; start(); },
   }, text)));
