@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo demo-headless test test-all check format bench eval train clean system-demo system-test
+.PHONY: demo demo-headless test test-all check format bench bench-caches eval train clean system-demo system-test
 .DEFAULT_GOAL := demo
 
 # $(call apt,PACKAGE): a system package, as root or by sudo
@@ -29,7 +29,9 @@ $(VENV)/.torch: constraints.txt | $(BIN)/python
 	@$(PIP) torch numpy
 	@touch $@
 
-$(VENV)/.installed-%: pyproject.toml constraints.txt $(VENV)/.torch
+NATIVE := setup.py $(shell find src/autoglm -name '*.c' -o -name '*.h')
+
+$(VENV)/.installed-%: pyproject.toml constraints.txt $(NATIVE) $(VENV)/.torch
 	@echo "installing autoglm[$*] into $(VENV)"
 	@$(PIP) -e '.[$*]'
 	@touch $@
@@ -38,6 +40,7 @@ system-demo: # the simulated phone draws its labels with this font
 	@$(call need,test -f /usr/share/fonts/truetype/wqy/wqy-microhei.ttc,fonts-wqy-microhei)
 
 system-test: system-demo # real parts that the tests start
+	@$(call need,command -v cc,build-essential)
 	@$(call need,command -v chromium,chromium)
 	@$(call need,command -v chromedriver,chromium-driver)
 	@$(call need,command -v redis-server,redis-server)
@@ -77,6 +80,11 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-bench .cache/bench/converter/.installed ## side by side with the peers; writes benchmarks/results and docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.side_by_side
 	@$(BIN)/python -m benchmarks.report
+
+bench-caches: $(VENV)/.installed-bench system-test ## caches beside their peers and in front of a real Redis
+	@$(BIN)/python -m benchmarks.local_cache
+	@$(BIN)/python -m benchmarks.two_level_cache
+	@$(BIN)/python -m benchmarks.host_kv
 
 eval: $(VENV)/.installed-bench system-demo ## the embedded model on held-out layouts: single steps and 200 tasks, over HTTP
 	@$(BIN)/python -m benchmarks.agent_eval
