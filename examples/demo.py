@@ -108,12 +108,20 @@ def show(console: Console, url: str, options: argparse.Namespace, stop: threadin
             done = {row[0] for row in report.rows}
             suggested = http.get(f"/phones/{phone['id']}/suggestions").raise_for_status().json()["suggestions"]
             instruction = next(text for text in suggested[len(done) :] if text not in done)
-            run(console, http, phone["id"], instruction, report, 0.0 if options.headless else PAUSE)
+            run(console, http, phone["id"], instruction, report, stop, 0.0 if options.headless else PAUSE)
         summary(console, http.get("/figures").raise_for_status().json()["stats"], report)
     return report
 
 
-def run(console: Console, http: httpx.Client, phone: str, instruction: str, report: Report, pause: float) -> None:
+def run(
+    console: Console,
+    http: httpx.Client,
+    phone: str,
+    instruction: str,
+    report: Report,
+    stop: threading.Event,
+    pause: float,
+) -> None:
     """One task, printed as it goes."""
     console.print(instruction, style="bold", markup=False)
     think, written = "", ""
@@ -121,6 +129,8 @@ def run(console: Console, http: httpx.Client, phone: str, instruction: str, repo
     task = http.post(f"/phones/{phone}/task", json=body).raise_for_status().json()["task"]["task"]
     with http.stream("GET", f"/phones/{phone}/events") as response:
         for event in events(response):
+            if stop.is_set():
+                return
             if event.get("task") != task:
                 continue
             if event["type"] == "decided":
