@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from autoglm.cache.tiered import BytesCodec, SharedConfig, TieredCache, TieredConfig
@@ -85,7 +86,7 @@ def _one(url: str, begin: Callable[[], None], end: Callable[[], None]) -> dict[s
 
 
 def _median_load(cache: TieredCache[bytes]) -> float:
-    times = sorted(_timed(lambda i=i: cache.get_or_load(f"open {i}", lambda _: b"x")) for i in range(OPEN_OPERATIONS))
+    times = sorted(_timed(partial(cache.get_or_load, f"open {i}", lambda _: b"x")) for i in range(OPEN_OPERATIONS))
     return times[len(times) // 2]
 
 
