@@ -86,8 +86,7 @@ def _one(url: str, begin: Callable[[], None], end: Callable[[], None]) -> dict[s
 
 
 def _median_load(cache: TieredCache[bytes]) -> float:
-    names = (f"open {i}" for i in range(OPEN_OPERATIONS))
-    times = sorted(_timed(partial(cache.get_or_load, name, lambda _: b"x")) for name in names)
+    times = sorted(_timed(partial(cache.get_or_load, f"open {i}", lambda _: b"x")) for i in range(OPEN_OPERATIONS))
     return times[len(times) // 2]
 
 

@@ -189,6 +189,24 @@ def test_removals_are_delivered_before_the_store_is_read_again(own_redis: RedisS
         cut_off.close()
 
 
+def test_a_delivery_that_fails_is_tried_again(own_redis: RedisServer, open_level: Open) -> None:
+    with Proxy(own_redis.port) as proxy:
+        shared = open_level(proxy.url, **FAST)
+        wait_up(shared)
+        cache = cache_on(shared)
+        cache.put("k", b"old")
+        proxy.silent = True
+        shared.pending.add("test:k")  # as if added between a probe's delivery and the breaker's closing
+        assert shared.deliver() is False
+        assert not shared.breaker.closed
+        proxy.silent = False
+        proxy.cut()
+        wait_until(lambda: len(shared.pending) == 0, "the delivery")
+        wait_up(shared)
+        assert cache.get("k") is None
+        shared.close()
+
+
 def test_too_many_missed_removals_remove_everything(own_redis: RedisServer, open_level: Open) -> None:
     with Proxy(own_redis.port) as proxy:
         shared = open_level(proxy.url, max_pending=3, **FAST)

@@ -193,6 +193,7 @@ class SharedLevel:
             if everything:
                 self.pending.add_all()
             self.pending.add(*keys)
+            self._failed(error)  # if nobody probes yet: what waits must have somebody who delivers it
             return False
         return True
 
