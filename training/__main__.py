@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from autoglm.agent.tasks.scenes import scene
 from training import stages
 from training.card import plot_curves, write_card, write_readme
 from training.dialogue import answer_text, train_tokenizer, write_prompt_files
-from training.export import export
+from training.export import PROMPT_FILES, export
 from training.loop import Plan
 from training.shape import NAME
 from training.team import Team
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument(
         "--of", choices=("acting", "joint"), default="joint", help="export: the stage whose state is written"
     )
+    parser.add_argument("--start", type=Path, help="begin policy, acting or joint with this checkpoint folder")
     parser.add_argument("--fresh", action="store_true", help="start the stage again, from the stages before it")
     parser.add_argument(
         "--again", action="store_true", help="start from the stage's own last state with a new schedule"
@@ -69,7 +71,11 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         write_card(options.out, options.evaluation)
         write_readme(options.evaluation)
         return True
-    model = stages.new_model(tokens, options.seed)
+    if options.start is not None and not (tokens / "tokenizer.json").exists():
+        tokens.mkdir(parents=True, exist_ok=True)
+        for name in PROMPT_FILES:
+            shutil.copyfile(options.start / name, tokens / name)
+    model = stages.started_model(options.start) if options.start else stages.new_model(tokens, options.seed)
     if stage == "export":
         model.load_state_dict(_state(options.work / f"{options.of}.pt"))
         export(model.eval(), tokens, options.out)
@@ -82,7 +88,9 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         options.rate or _RATES[stage],
         fresh=options.fresh or options.again,
     )
-    if options.again:
+    if options.start is not None:
+        pass  # the state of other stages is not wanted
+    elif options.again:
         model.load_state_dict(_state(plan.state_file))
     elif stage == "acting":
         model.load_state_dict(_state(options.work / "policy.pt"))

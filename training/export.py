@@ -22,11 +22,12 @@ PROMPT_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 def checkpoint_tensors(model: AutoGLMPhoneModel) -> dict[str, Tensor]:
     """Tensors by their names in a checkpoint, fp16; the stem's norms are folded into its convolutions."""
     stem = model.visual.stem
-    assert isinstance(stem, NormedStem)
-    folded = {f"model.visual.stem.{name}": tensor for name, tensor in stem.folded().items()}
+    folded: dict[str, Tensor] = {}
+    if isinstance(stem, NormedStem):
+        folded = {f"model.visual.stem.{name}": tensor for name, tensor in stem.folded().items()}
     tensors = {}
     for name, target in checkpoint_targets(model).items():
-        if ".stem." in name:
+        if folded and ".stem." in name:
             continue
         parameter = model.get_parameter(target.parameter).detach()
         tensors[name] = parameter if parameter.dim() == 0 else parameter.narrow(0, target.start, target.rows)

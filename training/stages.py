@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoglm.model.autoglm_phone.model import AutoGLMPhoneModel
+from autoglm.model.loading import load_checkpoint
 from autoglm.model.registry import build_model
 from autoglm.prompt import Tokenizer
 from training.data import SampleStream, Screens, stream
@@ -42,6 +43,13 @@ def new_model(directory: Path, seed: int = 0) -> AutoGLMPhoneModel:
     model.visual.stem = NormedStem(vision.in_channels, vision.stem_channels)
     _initialise(model)
     return model
+
+
+def started_model(folder: Path) -> AutoGLMPhoneModel:
+    """A shipped checkpoint as a beginning, in fp32; its stem's norms stay folded."""
+    model = load_checkpoint(folder, dtype=torch.float32)
+    assert isinstance(model, AutoGLMPhoneModel)
+    return model.requires_grad_(True).train()
 
 
 @torch.no_grad()
