@@ -101,7 +101,7 @@ class Worker:
 
     def settle(self) -> None:
         """Until the store answers and has been told everything."""
-        _wait(lambda: self.shared.breaker.closed and not len(self.shared.pending))
+        _wait(lambda: self.shared.settled)
 
     def drain(self) -> None:
         """Until every push of before has been handled."""
@@ -117,8 +117,16 @@ class Worker:
                 found = self.cache.get(str(key))
                 if found is not None:
                     self.tally.checks += 1
-                    self.tally.stale += int(found) != self.truth.version[key]
+                    if int(found) != self.truth.version[key]:
+                        self.tally.stale += 1
+                        self._explain(key, int(found))
                     self.tally.local += self.cache.counters["local_hits"] > before
+
+    def _explain(self, key: int, found: int) -> None:
+        now = self.cache.copies.clock()
+        copy = self.cache.copies.get(str(key), now)
+        where = "store" if copy is None else f"copy of {now - copy.at:.3f} s, backed: {copy.backed}"
+        print(f"stale: key {key} is {self.truth.version[key]}, served {found}, {where}", flush=True)
 
     def _read(self, key: int) -> None:
         floor, start = self.truth.told[key], time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -189,6 +190,22 @@ def test_removals_are_delivered_before_the_store_is_read_again(own_redis: RedisS
         cut_off.close()
 
 
+def test_a_write_that_timed_out_does_not_come_after_its_removal(own_redis: RedisServer, open_level: Open) -> None:
+    """The server is stopped with the write in its socket; when it goes on, a newer write must win."""
+    assert own_redis.process is not None
+    shared, other = open_level(own_redis.url, **FAST), open_level(own_redis.url)
+    wait_up(shared, other)
+    mine, theirs = cache_on(shared), cache_on(other)
+    mine.put("k", b"1")
+    own_redis.process.send_signal(signal.SIGSTOP)
+    assert mine.put("k", b"2") is False
+    own_redis.process.send_signal(signal.SIGCONT)
+    wait_up(shared)
+    assert mine.put("k", b"3")
+    wait_until(lambda: theirs.get("k") == b"3", "the last write")
+    assert mine.get("k") == b"3"
+
+
 def test_a_delivery_that_fails_is_tried_again(own_redis: RedisServer, open_level: Open) -> None:
     with Proxy(own_redis.port) as proxy:
         shared = open_level(proxy.url, **FAST)
@@ -280,7 +297,11 @@ def test_breaker_transitions() -> None:
 def test_pending_removals() -> None:
     pending = PendingRemovals(2)
     pending.add("a", "b")
-    assert sorted(pending.take()[0]) == ["a", "b"]
+    taken, _ = pending.take()
+    assert sorted(taken) == ["a", "b"]
+    assert len(pending) == 2  # not there yet
+    pending.end(taken)
+    assert len(pending) == 0
     assert pending.take() == ([], False)
     pending.add("a", "b", "c")
     assert pending.take() == ([], True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from redis.retry import Retry
 from autoglm.errors import InvalidInputError
 
 Command = tuple[str | bytes | int, ...]
+_MAX_DOUBTFUL = 4096
 _HANDSHAKE_SHARE = 0.4  # of the operation's time, for each of: connect, HELLO, SELECT
 
 
@@ -46,6 +48,7 @@ class Connections:
         self._room = threading.Semaphore(limit)
         self._lock = threading.Lock()
         self._idle: list[AbstractConnection] = []
+        self._doubtful: deque[int] = deque(maxlen=_MAX_DOUBTFUL)
         self._closed = False
 
     def make(self, timeout: float) -> AbstractConnection:
@@ -66,6 +69,7 @@ class Connections:
             try:
                 replies = _exchange(connection, commands, deadline)
             except BaseException:
+                self._doubt(connection)
                 connection.disconnect()
                 raise
             self._give_back(connection)
@@ -75,6 +79,27 @@ class Connections:
             if isinstance(reply, ResponseError) and not isinstance(reply, OutOfMemoryError):
                 raise reply
         return replies
+
+    def take_doubtful(self) -> list[int]:
+        """Server-side ids of connections that failed in use: what was sent on them may still be carried out, late.
+
+        Whoever needs to know that it will not has the server kill them first.
+        """
+        with self._lock:
+            ids = list(self._doubtful)
+            self._doubtful.clear()
+            return ids
+
+    def give_back_doubtful(self, ids: list[int]) -> None:
+        """They could not be killed yet."""
+        with self._lock:
+            self._doubtful.extend(ids)
+
+    def _doubt(self, connection: AbstractConnection) -> None:
+        known = connection.handshake_metadata or {}
+        number = known.get(b"id", known.get("id"))
+        if isinstance(number, int):
+            self.give_back_doubtful([number])
 
     def close(self) -> None:
         """Close what is idle, and later what is in use."""

@@ -108,7 +108,7 @@ class TrackingLink:
         connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._prefix, check_health=False)
         connection.read_response(timeout=self._patience)
         # Copies made while nobody listened may be old; those made from here on are told about.
-        self._tell_all()
+        self.tell_all()
         self.fresh_until = sent + self._lease
         self.state = LinkState.UP
 
@@ -142,14 +142,15 @@ class TrackingLink:
         self.pushes += 1
         keys = message[1]
         if keys is None:
-            self._tell_all()
+            self.tell_all()
             return
         length = len(self._prefix)
         names = [bytes(key)[length:].decode("utf-8", "surrogateescape") for key in keys]
         for listener in self._listeners:
             listener.changed(names)
 
-    def _tell_all(self) -> None:
+    def tell_all(self) -> None:
+        """Have every listener drop everything."""
         for listener in self._listeners:
             listener.everything_changed()
 
@@ -159,6 +160,6 @@ class TrackingLink:
             self.state = LinkState.DOWN
             self.losses += 1
         self.fresh_until = 0.0
-        self._tell_all()
+        self.tell_all()
         if connection is not None:
             connection.disconnect()

@@ -13,9 +13,11 @@ class PendingRemovals:
         self._lock = threading.Lock()
         self._keys: set[str] = set()
         self._everything = False
+        self._under_way = 0
 
     def __len__(self) -> int:
-        return len(self._keys)
+        """Keys that wait, or are being delivered."""
+        return len(self._keys) + self._under_way
 
     @property
     def everything(self) -> bool:
@@ -38,9 +40,15 @@ class PendingRemovals:
         self._keys.clear()
 
     def take(self) -> tuple[list[str], bool]:
-        """What is to be removed now: (keys, everything). Given back by :meth:`add` if that fails."""
+        """What is to be removed now: (keys, everything). Given back by :meth:`add` if that fails; then :meth:`end`."""
         with self._lock:
             keys, everything = list(self._keys), self._everything
             self._keys.clear()
             self._everything = False
+            self._under_way += len(keys)
             return keys, everything
+
+    def end(self, keys: list[str]) -> None:
+        """The delivery of what :meth:`take` gave has ended, well or not."""
+        with self._lock:
+            self._under_way -= len(keys)

@@ -57,6 +57,12 @@ class SharedLevel:
         """For logs and statistics: without user and password."""
         return safe_address(self.config.url)
 
+    @property
+    def settled(self) -> bool:
+        """The store is in use, and has been told everything."""
+        prober = self._prober
+        return self.breaker.closed and not len(self.pending) and (prober is None or not prober.is_alive())
+
     def __enter__(self) -> SharedLevel:
         return self
 
@@ -180,8 +186,12 @@ class SharedLevel:
     def deliver(self) -> bool:
         """Ask for an answer, and tell the server of the removals that it has missed; whether that went well."""
         keys, everything = self.pending.take()
+        doubtful = self._connections.take_doubtful()
         try:
             self.send(("PING",))
+            for number in doubtful:
+                # A write that timed out may sit in the server's buffer; it must not come after its removal.
+                self.send(("CLIENT", "KILL", "ID", number))
             if everything:
                 self.sweep(self._values)
             for start in range(0, len(keys), _SCAN_COUNT):
@@ -193,8 +203,11 @@ class SharedLevel:
             if everything:
                 self.pending.add_all()
             self.pending.add(*keys)
+            self._connections.give_back_doubtful(doubtful)
             self._failed(error)  # if nobody probes yet: what waits must have somebody who delivers it
             return False
+        finally:
+            self.pending.end(keys)
         return True
 
     def _found(self, data: object, left: object) -> Found:
@@ -238,6 +251,8 @@ class SharedLevel:
             self.breaker.end_probe(well=well)
             if well:
                 log.warning("cache store %s is back after %.2f s", self.address, self.breaker.last_outage)
+                # Copies made meanwhile are of values that the store does not hold; their removal might not be told.
+                self.link.tell_all()
                 self.deliver()  # what was added between the first delivery and the closing
                 return
             pause = min(2 * pause, self.config.max_probe)
