@@ -33,12 +33,8 @@ def pack_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     Byte ``j`` of a group holds column ``j`` in its low half and column ``j + 16`` in its high half. Of several
     scales for a group, the one with the least squared error is taken.
     """
-<<<<<<< HEAD
-    parts = [_pack_rows(part.float()) for part in torch.split(weight, _ROWS_AT_ONCE)]
-=======
     starts = range(0, weight.shape[0], _ROWS_AT_ONCE)
     parts = [_pack_rows(weight[start : start + _ROWS_AT_ONCE].float()) for start in starts]
->>>>>>> native
     return torch.cat([packed for packed, _ in parts]), torch.cat([scales for _, scales in parts])
 
 
