@@ -17,7 +17,7 @@ static const float CODES[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13,
 // Columns part*VL.. of the 32 weights in 16 bytes.
 INLINE vf nibbles(const uint8_t *bytes, int part) {
   int offset = (part * VL) % 16, shift = part * VL >= 16 ? 4 : 0;
-  vi index = __builtin_convertvector(*(const vn_loose *)(bytes + offset), vi) >> shift;
+  vi index = from_uint8(bytes + offset) >> shift;
 #if VL == 16
   return __builtin_shuffle(load(CODES), index);  // takes the index modulo 16
 #elif VL == 8

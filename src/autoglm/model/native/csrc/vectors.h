@@ -31,10 +31,41 @@ INLINE float bf16(uint16_t bits) {
   return value;
 }
 
+// VL bytes as whole numbers. By hand where it matters: GCC 12 takes a general conversion of bytes apart number by number.
+INLINE vi from_int8(const void *p) {
+#if VL == 16 && defined(__AVX512F__)
+  return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+#elif VL == 8 && defined(__AVX2__)
+  return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+#else
+  return __builtin_convertvector(*(const vb_loose *)p, vi);
+#endif
+}
+
+INLINE vi from_uint8(const void *p) {
+#if VL == 16 && defined(__AVX512F__)
+  return (vi)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+#elif VL == 8 && defined(__AVX2__)
+  return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+#else
+  return __builtin_convertvector(*(const vn_loose *)p, vi);
+#endif
+}
+
+INLINE vf from_bf16(const void *p) {
+#if VL == 16 && defined(__AVX512F__)
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+#elif VL == 8 && defined(__AVX2__)
+  return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
+#else
+  return (vf)(__builtin_convertvector(*(const vh_loose *)p, vu) << 16);
+#endif
+}
+
 // VL values at element `i` of memory that holds F32, BF16 or INT8.
 INLINE vf load_as(const int type, const void *p, int64_t i) {
-  if (type == BF16) return (vf)(__builtin_convertvector(*(const vh_loose *)((const uint16_t *)p + i), vu) << 16);
-  if (type == INT8) return __builtin_convertvector(__builtin_convertvector(*(const vb_loose *)((const int8_t *)p + i), vi), vf);
+  if (type == BF16) return from_bf16((const uint16_t *)p + i);
+  if (type == INT8) return __builtin_convertvector(from_int8((const int8_t *)p + i), vf);
   return load((const float *)p + i);
 }
 
