@@ -32,7 +32,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_whole_run_in_seconds(work: Path) -> None:
     out = work / "out"
-    run(work, out, "policy", "reading", "joint", "export", "--minutes", "0.02")
+    run(work, out, "policy", "reading", "acting", "joint", "export", "--minutes", "0.02")
     steps = json.loads((work / "policy.jsonl").read_text().splitlines()[-1])["steps"]
     run(work, out, "policy", "--minutes", "0.06")
     assert json.loads((work / "policy.jsonl").read_text().splitlines()[-1])["steps"] > steps

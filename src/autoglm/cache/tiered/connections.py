@@ -96,7 +96,7 @@ class Connections:
             self._doubtful.extend(ids)
 
     def _doubt(self, connection: AbstractConnection) -> None:
-        known = connection.handshake_metadata or {}
+        known: dict[Any, Any] = dict(connection.handshake_metadata or {})
         number = known.get(b"id", known.get("id"))
         if isinstance(number, int):
             self.give_back_doubtful([number])

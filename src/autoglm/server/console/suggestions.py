@@ -9,7 +9,7 @@ from autoglm.agent.tasks.base import Task
 from autoglm.agent.tasks.splits import SPLITS
 from autoglm.agent.tasks.starts import new_task
 
-KINDS = ("toggle.", "alarm.set", "text.send", "shop.cart", "choice.", "shop.buy")
+KINDS = ("toggle.", "choice.", "shop.cart", "alarm.set", "text.send", "shop.buy")
 """One suggestion of each; by the beginning of a template's id."""
 _TRIES = 12
 _REMEMBERED = 64
