@@ -119,7 +119,10 @@ function take(event) {
   if (event.type === 'step') { step = event.step; drawStatus(); }
   if (event.type === 'decided' && live) glass.mark(event.gesture, event.points, 'agent');
   if (event.type === 'ended') { lastEnd = event; drawStatus(); if (live) suggest(); }
-  if (event.type === 'timed' || event.type === 'ended') figures.latency();
+  if (event.type === 'timed' || event.type === 'ended') {
+    figures.latency();
+    figures.refresh().catch(() => {}); // the next poll says what is wrong
+  }
 }
 
 function drawState() {
