@@ -63,7 +63,7 @@ async def never(_: Any) -> bool:
 
 @asynccontextmanager
 async def agent_of(model: ModelServer, phone: CounterPhone, **given: Any) -> AsyncIterator[Agent]:
-    callbacks = {name: given.pop(name) for name in ("confirm", "take_over") if name in given}
+    callbacks = {name: given.pop(name) for name in ("confirm", "take_over", "after_sensitive") if name in given}
     client = ModelClient(ModelConfig(model.url, retries=0))
     agent = Agent(phone, client, AgentConfig(**given), **callbacks)
     try:
@@ -173,6 +173,17 @@ async def test_a_sensitive_tap_is_confirmed(model: ModelServer) -> None:
     (needed,) = of(ConfirmationNeeded, events)
     assert needed.message == "pay 5 yuan"
     assert of(Answered, events)[0].granted is True
+
+
+@pytest.mark.parametrize(("said", "forgotten"), [(PAY, 1), (Tap((1, 1)), 0)])
+async def test_a_sensitive_tap_makes_the_session_forgotten(model: ModelServer, said: Tap, forgotten: int) -> None:
+    phone, seen = CounterPhone(), []
+
+    async def yes(_: Tap) -> bool:
+        return True
+
+    await run(model, phone, say(said), DONE, confirm=yes, after_sensitive=lambda: seen.append(list(phone.done)))
+    assert seen == [[PAY]] * forgotten  # after the tap, once
 
 
 @pytest.mark.parametrize("message", ["pay", ""])

@@ -76,6 +76,8 @@ class Agent:
         model: likewise.
         confirm: asked before a tap that the model marked as sensitive.
         take_over: asked when the model hands the phone over (``Take_over``, ``Interact``).
+        after_sensitive: called, in a thread, once a confirmed tap has been done or a person has given the phone back:
+            what was remembered of the session may be wrong from then on. See :mod:`autoglm.agent.session_cache`.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Agent:
         config: AgentConfig | None = None,
         confirm: Confirm = refuse,
         take_over: Hand = refuse,
+        after_sensitive: Callable[[], object] | None = None,
     ) -> None:
         self.device = device
         self.model = model
@@ -93,6 +96,7 @@ class Agent:
         self.step = 0
         self._confirm = confirm
         self._take_over = take_over
+        self._after_sensitive = after_sensitive
 
     async def close(self) -> None:
         """Let go of device and model."""
@@ -197,6 +201,7 @@ class Agent:
             seconds = self.config.take_over_timeout
             yield TakeOverNeeded(run.step, action, message, seconds)
             yield Answered(run.step, await self._ask(run, self._take_over(action), seconds, message))
+            await self._forget(run)
             return
         if isinstance(action, Tap) and action.message is not None:
             self._enter(State.CONFIRMING)
@@ -210,6 +215,12 @@ class Agent:
             run.end = Outcome.FINISHED, action.message
             return
         yield await self._perform(run, action)
+        if isinstance(action, Tap) and action.message is not None:
+            await self._forget(run)
+
+    async def _forget(self, run: _Run) -> None:
+        if run.end is None and self._after_sensitive is not None:
+            await in_thread(self._after_sensitive)
 
     async def _ask(self, run: _Run, answer: Awaitable[bool], seconds: float, message: str) -> bool | None:
         """A person's answer; a refusal or silence ends the run."""

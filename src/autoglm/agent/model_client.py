@@ -32,6 +32,8 @@ class ModelConfig:
         retries: further tries after a 429 or 503, which are the only answers that are tried again.
         max_pause: longest ``Retry-After`` in seconds that is waited for; a longer one is an error at once.
         max_characters: of one answer.
+        session: name under which the server may remember answers and keep state; ``""``: none. The client has no
+            such field.
     """
 
     base_url: str
@@ -48,6 +50,7 @@ class ModelConfig:
     retries: int = 2
     max_pause: float = 10.0
     max_characters: int = 65_536
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,8 @@ class ModelClient:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if config.session:
+            body["session"] = config.session
         return msgspec.json.encode(body)
 
     @asynccontextmanager

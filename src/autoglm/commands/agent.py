@@ -8,6 +8,8 @@ import datetime
 import re
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from autoglm import env
@@ -17,6 +19,7 @@ from autoglm.agent.dialogue import Language, system_prompt
 from autoglm.agent.events import Outcome
 from autoglm.agent.loop import Agent, follow
 from autoglm.agent.model_client import ModelClient, ModelConfig
+from autoglm.agent.session_cache import SessionCachePurge
 from autoglm.agent.threads import in_thread
 from autoglm.commands.agent_view import make_view
 from autoglm.commands.embedded import served
@@ -49,6 +52,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--model", default=m.model, help=f"as the server calls it (default: {m.model})")
     parser.add_argument("--api-key-file", type=Path, help=f"file with the server's key (or set {env.API_KEY})")
+    parser.add_argument(
+        "--session", default="", help="name under which the server may remember this dialogue's answers"
+    )
     parser.add_argument("--device", default="simulated", help="simulated, adb, or adb:SERIAL (default: simulated)")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated phone (default: 0)")
     parser.add_argument("--language", choices=("zh", "en"), help="of the simulated phone (default: by the seed)")
@@ -68,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
     """Do the task; the status says how it ended."""
     config = AgentConfig(max_steps=options.max_steps, system_prompt=_system_prompt(options))
     if options.base_url is not None:
-        return _finish(options, config, ModelConfig(options.base_url, options.model, _api_key(options.api_key_file)))
+        key = _api_key(options.api_key_file)
+        return _finish(options, config, ModelConfig(options.base_url, options.model, key, session=options.session))
     if options.device.partition(":")[0] != "simulated":
         raise InvalidInputError(
             "--device needs --base-url unless it is simulated: the embedded model knows no other phone",
@@ -100,13 +107,20 @@ async def _run(options: argparse.Namespace, config: AgentConfig, model: ModelCon
             raise
         print(f"autoglm: {error.message}", file=sys.stderr)
         return STATUS[Outcome.DEVICE_ERROR]
-    agent = Agent(device, client, config, person.confirm, person.take_over)
+    agent = Agent(device, client, config, person.confirm, person.take_over, _forgetting(model))
     try:
         view.begin(options.instruction, device.name)
         ended = await follow(agent, options.instruction, view.show)
     finally:
         await agent.close()
     return STATUS[ended.outcome]
+
+
+def _forgetting(model: ModelConfig) -> Callable[[], object] | None:
+    """What makes the server forget the session after a sensitive action."""
+    if not model.session:
+        return None
+    return partial(SessionCachePurge(model.base_url, model.api_key), model.session)
 
 
 def open_device(options: argparse.Namespace) -> Device:
