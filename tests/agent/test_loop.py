@@ -379,7 +379,7 @@ async def test_closing_the_events_early_stops_the_run(model: ModelServer) -> Non
                     break
         assert agent.state is State.ENDED
         await until(lambda: model.open_streams == 0)
-    assert asyncio.all_tasks() == before
+    await until(lambda: asyncio.all_tasks() <= before)  # the server's own task of the connection ends a little later
 
 
 async def test_one_run_at_a_time(model: ModelServer) -> None:
