@@ -25,7 +25,7 @@ from training.symbols import symbols_of
 _SPARE = 2
 _WEIGHT = {
     "Launch": 0.35,
-    "Type": 6.0,
+    "Type": 15.0,
     "TakeOver": 6.0,
     "SensitiveTap": 4.0,
     "Tap": 1.6,

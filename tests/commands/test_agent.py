@@ -168,6 +168,15 @@ def test_a_wrong_adb_port_is_named(
     assert "ANDROID_ADB_SERVER_PORT" in capsys.readouterr().err
 
 
+@pytest.fixture
+def heeding_interrupts() -> Iterator[None]:
+    """A job in the background of a shell is born deaf to SIGINT, and so would its children be."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_interrupts")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_a_run_cleanly(model: ModelServer, number: signal.Signals, status: int) -> None:
     model.script(Say("<think>long", then="hang"))
