@@ -10,6 +10,7 @@ import pytest
 from autoglm.agent.events import Outcome
 from autoglm.agent.model_client import ModelConfig
 from autoglm.cli import main
+from autoglm.commands.agent import STATUS
 from autoglm.commands.embedded import served
 from autoglm.model.resolve import PACKAGED, resolve_checkpoint
 from benchmarks.agent_eval.episodes import run_episode
@@ -42,5 +43,8 @@ async def test_it_does_tasks_on_unseen_layouts(url: str) -> None:
 
 
 def test_the_command_needs_no_server(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["agent", "Open Settings", "--seed", "20261031", "--theme", "light"]) == 0
-    assert "Settings is open" in capsys.readouterr().out
+    status = main(["agent", "打开设置", "--seed", "20261031", "--theme", "light"])
+    said = capsys.readouterr().out
+    assert 'do(action="Launch", app="设置")' in said
+    assert "prompt tokens cached" in said
+    assert status in STATUS.values()
