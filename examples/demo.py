@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--model", help="another model than the embedded one")
     parser.add_argument("--language", choices=("en", "zh"), default="en")
     parser.add_argument("--theme", choices=("light", "dark"), default="light")
-    parser.add_argument("--seed", type=int, default=20_261_031, help="of the phone: layout, contents, tasks")
+    parser.add_argument("--seed", type=int, default=20_261_104, help="of the phone: layout, contents, tasks")
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
     console = Console(highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from PIL import Image
 
@@ -89,8 +89,9 @@ class SimulatedPhone:
         return twin
 
     def signature(self) -> str:
-        """Equal for equal logical states: what a checker or a loop detector compares."""
-        return repr(replace(self.state, history=()))
+        """Equal for equal logical states, in every process: what a checker or a loop detector compares."""
+        state = replace(self.state, history=())
+        return repr([(field.name, _ordered(getattr(state, field.name))) for field in fields(state)])
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -199,3 +200,10 @@ class SimulatedPhone:
             scroll, last, capacity = (int(part) for part in bar.art.split("/"))
             step = capacity - 1 if direction == "up" else 1 - capacity
             self.state.change(replace(self.state.page, scroll=min(max(scroll + step, 0), last)))
+
+
+def _ordered(value: object) -> object:
+    """Sets have another order in every process."""
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    return sorted(value.items(), key=repr) if isinstance(value, dict) else value
