@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from autoglm.agent.actions import Swipe, Tap, format_action
+from autoglm.agent.actions import Tap, format_action
 from autoglm.agent.tasks.scenes import Sample, Scene, scene
 from autoglm.prompt import ImageOptions, PhoneImageProcessor, PhoneOptions, Tokenizer
 from training.dialogue import HOLD, TAP, answer_text, prompt_text
@@ -78,12 +78,13 @@ class _Dialogues:
 
     def encode(self, scenes: list[Scene]) -> Batch:
         rows, looks = [], []
-        pairs = [(sample, one.phone) for one in scenes for sample in one.samples]
-        for index, (sample, phone) in enumerate(pairs):
+        drawn = [(one, one.phone.elements()) for one in scenes]
+        triples = [(sample, elements, one.phone.size) for one, elements in drawn for sample in one.samples]
+        for index, (sample, elements, size) in enumerate(triples):
             prompt = self.tokenizer.encode(prompt_text(sample.instruction, sample.current_app, sample.last_think))
             answer = self.tokenizer.encode(answer_text(sample.think, format_action(sample.action)))
             rows.append((prompt, answer))
-            reason = evidence(sample, phone.elements(), phone.size)
+            reason = evidence(sample, elements, size)
             if reason is not None:
                 looks.append((index, len(prompt), reason))
             if sample.target_cell is None:
@@ -155,8 +156,6 @@ def kind_of(sample: Sample) -> str:
     """Name of the action, sensitive taps apart."""
     if isinstance(sample.action, Tap) and sample.action.message is not None:
         return "SensitiveTap"
-    if isinstance(sample.action, Swipe):
-        return "Swipe"
     return type(sample.action).__name__
 
 

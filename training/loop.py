@@ -60,7 +60,7 @@ def train(
     """Run or resume a stage; whether it came to its end (a signal stops it early, with its state saved)."""
     plan.directory.mkdir(parents=True, exist_ok=True)
     optimiser, team = Optimiser(named, plan.rate), Team()
-    spent, steps, samples = _resume(plan, model, optimiser)
+    spent, steps, samples = _resume(plan, model, optimiser, team)
     stopping: list[int] = []
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
@@ -115,9 +115,9 @@ def _checked(model: nn.Module, check: Check) -> dict[str, float]:
         model.train()
 
 
-def _resume(plan: Plan, model: nn.Module, optimiser: Optimiser) -> tuple[float, int, int]:
+def _resume(plan: Plan, model: nn.Module, optimiser: Optimiser, team: Team) -> tuple[float, int, int]:
     if plan.fresh or not plan.state_file.exists():
-        if Team().leads:
+        if team.leads:
             plan.curve_file.unlink(missing_ok=True)
         return 0.0, 0, 0
     state = torch.load(plan.state_file, weights_only=True)

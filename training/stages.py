@@ -230,7 +230,7 @@ def align(model: AutoGLMPhoneModel, tokens: Path, batches: int = 30) -> float:
     weight, bias = fit[:-1].T @ out.weight.double(), fit[:-1].T @ out.bias.double() + fit[-1]
     out.weight.copy_(weight)
     out.bias.copy_(bias)
-    return explained.item()
+    return float(explained)
 
 
 def copy_tower(target: nn.Module, source_state: dict[str, Tensor]) -> None:
