@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from autoglm.agent.actions import Tap, format_action
+from autoglm.agent.actions import Tap, Type, format_action
 from autoglm.agent.tasks.scenes import Sample, Scene, scene
+from autoglm.agent.tasks.templates import TEMPLATES
 from autoglm.prompt import ImageOptions, PhoneImageProcessor, PhoneOptions, Tokenizer
 from training.dialogue import HOLD, TAP, answer_text, prompt_text
 from training.evidence import evidence
@@ -33,6 +34,8 @@ _WEIGHT = {
     "LongPress": 3.0,
 }
 """How much rather a sample is taken than others of its screen (Efraimidis and Spirakis 2006)."""
+_FAMILY = {"two": 2.5, "text": 1.4, "note": 1.4, "search": 1.3, "dialog": 1.5, "person": 1.2}
+"""The same by the family of its task: what needs most practice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class _Dialogues:
         self.user, self.assistant, self.tap, self.comma, self.hold = (int(i or 0) for i in ids)
 
     def encode(self, scenes: list[Scene]) -> Batch:
-        rows, looks = [], []
+        rows, looks, copied = [], [], []
         drawn = [(one, one.phone.elements()) for one in scenes]
         triples = [(sample, elements, one.phone.size) for one, elements in drawn for sample in one.samples]
         for index, (sample, elements, size) in enumerate(triples):
@@ -87,6 +90,7 @@ class _Dialogues:
             reason = evidence(sample, elements, size)
             if reason is not None:
                 looks.append((index, len(prompt), reason))
+            copied += [(index, row, column) for row, column in self._copies(prompt, answer, _said(sample))]
             if sample.target_cell is None:
                 continue
             cell = sample.target_cell[0] * COLUMNS + sample.target_cell[1]
@@ -103,7 +107,29 @@ class _Dialogues:
             torch.tensor([p.index(self.user) for p, _ in rows]),
             torch.tensor([len(p) for p, _ in rows]),
             torch.tensor(looks, dtype=torch.int64).reshape(-1, 3),
+            torch.tensor(copied, dtype=torch.int64).reshape(-1, 3),
         )
+
+    def _copies(self, prompt: list[int], answer: list[int], text: str) -> list[tuple[int, int]]:
+        """(row before, column in the instruction) of each token of ``text`` wherever the answer says it."""
+        if not text:
+            return []
+        piece = self.tokenizer.encode(text)
+        source = next(iter(_found(prompt[: prompt.index(self.user)], piece)), None)
+        if source is None:
+            return []
+        starts = [len(prompt) + at for at in _found(answer, piece)]
+        return [(start + i - 1, source + i) for start in starts for i in range(len(piece))]
+
+
+def _said(sample: Sample) -> str:
+    """What the instruction gives and the answer may have to repeat."""
+    return sample.action.text if isinstance(sample.action, Type) else getattr(sample.task.goal, "text", "")
+
+
+def _found(tokens: list[int], piece: list[int]) -> list[int]:
+    """Where ``piece`` starts in ``tokens``."""
+    return [at for at in range(len(tokens) - len(piece) + 1) if tokens[at : at + len(piece)] == piece]
 
 
 class _Stream(IterableDataset[Screens]):
@@ -127,9 +153,13 @@ class _Stream(IterableDataset[Screens]):
 
 def _balanced(rng: random.Random, one: Scene, k: int) -> Scene:
     """``k`` samples of the scene, rare actions first."""
-    keys = {id(s): rng.random() ** (1 / _WEIGHT.get(kind_of(s), 1.0)) for s in one.samples}
+    keys = {id(s): rng.random() ** (1 / _wanted(s)) for s in one.samples}
     chosen = sorted(one.samples, key=lambda s: keys[id(s)], reverse=True)[:k]
     return replace(one, samples=tuple(chosen))
+
+
+def _wanted(sample: Sample) -> float:
+    return _WEIGHT.get(kind_of(sample), 1.0) * _FAMILY.get(TEMPLATES[sample.task.template_id].family, 1.0)
 
 
 def screen_processor() -> PhoneImageProcessor:

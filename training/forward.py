@@ -18,7 +18,7 @@ from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.decoder import DecoderLayer, SelfAttention
 from autoglm.model.rope import block_order, rotate_halves, vision_rotary
 from autoglm.model.vision import VisionBlock
-from training.shape import COLUMNS, READING_HEAD, READING_MODULES, ROWS
+from training.shape import COLUMNS, COPYING_HEAD, COPYING_LAYER, READING_HEAD, READING_MODULES, ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Batch:
         image_from: int64 ``[samples]``: rows from here on see the screen.
         output_from: int64 ``[samples]``: tokens from here on are to be learnt.
         look: int64 ``[n, 3]``: (sample, row, cell): where the reading head should look at this row.
+        copied: int64 ``[n, 3]``: (sample, row, column): the token of the prompt that the copying head should look at.
     """
 
     ids: Tensor
@@ -38,11 +39,12 @@ class Batch:
     image_from: Tensor
     output_from: Tensor
     look: Tensor
+    copied: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``logits [rows, vocab]`` and ``targets [rows]`` of the tokens to be learnt, and the reading head's loss."""
+    """``logits [rows, vocab]`` and ``targets [rows]`` of the tokens to be learnt, and the taught heads' loss."""
 
     logits: Tensor
     targets: Tensor
@@ -71,7 +73,9 @@ def _vision_block(block: VisionBlock, x: Tensor, cos: Tensor, sin: Tensor) -> Te
     heads = block.attn.heads
     q, k, v = block.attn.qkv(block.norm1(x)).view(screens, cells, 3, heads, width // heads).unbind(2)
     q, k = rotate_halves(q, cos, sin), rotate_halves(k, cos, sin)
-    mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    q, k, v = (t.transpose(1, 2).float() for t in (q, k, v))
+    with torch.autocast("cpu", enabled=False):  # as below
+        mixed = F.scaled_dot_product_attention(q, k, v)
     x = x + block.attn.proj(mixed.transpose(1, 2).reshape(screens, cells, width))
     out: Tensor = x + block.mlp(block.norm2(x))
     return out
@@ -111,38 +115,42 @@ def run(model: AutoGLMPhoneModel, batch: Batch, visual: Tensor) -> Result:
         assert isinstance(layer, DecoderLayer)
         if index == model.config.fusion.layers[0]:
             mask = _log_mask(model, hidden[sees], seeing, visual)
-        attended = _self_attention(layer.self_attn, layer.input_layernorm(hidden), rows, rotations)
+        attended, q, k = _self_attention(layer.self_attn, layer.input_layernorm(hidden), rows, rotations)
+        if index == COPYING_LAYER and batch.copied.numel():
+            look_loss = look_loss + _copy_loss(q, k, batch.copied)
         hidden = hidden + layer.post_self_attn_layernorm(attended)
         if index in fusion:
             assert mask is not None
             module = model.cross_attention[fusion[index]]
             added, q, k = _cross_attention(module, hidden[sees], seeing, visual, mask)
-            hidden = hidden.index_add(0, sees, added)
+            hidden = hidden.index_add(0, sees, added.to(hidden.dtype))
             if fusion[index] < READING_MODULES and batch.look.numel():
                 look_loss = look_loss + _look_loss(q, k, mask, batch.look, seeing) / READING_MODULES
         hidden = layer.feed_forward(hidden)
     return _result(model, hidden, batch, rows, look_loss)
 
 
-def _self_attention(module: SelfAttention, x: Tensor, rows: _Rows, rotations: Tensor) -> Tensor:
-    heads = rows.spread(module.qkv(x)).view(*rows.shape, -1, module.head_dim)
+def _self_attention(module: SelfAttention, x: Tensor, rows: _Rows, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What each packed row takes of those before it; queries and keys, ``[samples, heads, length, dim]``."""
+    heads = rows.spread(module.qkv(x).float()).view(*rows.shape, -1, module.head_dim)
     turned, v = torch.split(heads, [module.heads + module.kv_heads, module.kv_heads], dim=2)
     rotary = rotations.shape[-1] * 2
     pairs = torch.view_as_complex(turned[..., :rotary].float().reshape(*turned.shape[:3], rotary // 2, 2))
     first = torch.view_as_real(pairs * rotations).flatten(-2).to(turned.dtype)
     q, k = torch.split(torch.cat([first, turned[..., rotary:]], dim=-1), [module.heads, module.kv_heads], dim=2)
     group = module.heads // module.kv_heads
+    q = q.transpose(1, 2)
     k, v = (t.transpose(1, 2).repeat_interleave(group, 1) for t in (k, v))
-    mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, is_causal=True)
-    out: Tensor = module.o_proj(rows.pack(mixed.transpose(1, 2).flatten(2)))
-    return out
+    with torch.autocast("cpu", enabled=False):  # attention's backward pass is five times slower in bfloat16
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return module.o_proj(rows.pack(mixed.transpose(1, 2).flatten(2))), q, k
 
 
 def _log_mask(model: AutoGLMPhoneModel, hidden: Tensor, rows: _Rows, visual: Tensor) -> Tensor:
     """``[screens, samples per screen * length, cells]``."""
     gate = model.time_gate
     queries = rows.spread(gate.text_queries(hidden)).reshape(visual.shape[0], -1, gate.rank)
-    similarity = queries @ gate.visual_keys(visual).transpose(1, 2)
+    similarity = (queries @ gate.visual_keys(visual).transpose(1, 2)).float()
     return F.logsigmoid(gate.scale * gate.rank**-0.5 * similarity + gate.bias)
 
 
@@ -152,15 +160,27 @@ def _cross_attention(
     """What is added to each packed row; its queries and the keys, ``[screens, heads, rows or cells, dim]``."""
     screens, cells = visual.shape[:2]
     shape = (screens, cells, module.num_kv_heads, module.head_dim)
-    k = module.k_norm(module.k_proj(visual).view(shape)).transpose(1, 2)
-    v = module.v_proj(visual).view(shape).transpose(1, 2)
-    q = module.q_norm(module.q_proj(module.norm(hidden)).view(len(hidden), -1, module.head_dim))
+    k = module.k_norm(module.k_proj(visual).float().view(shape)).transpose(1, 2)
+    v = module.v_proj(visual).float().view(shape).transpose(1, 2)
+    q = module.q_norm(module.q_proj(module.norm(hidden)).float().view(len(hidden), -1, module.head_dim))
     q = rows.spread(q).reshape(screens, -1, module.num_heads, module.head_dim).transpose(1, 2)
     group = module.num_heads // module.num_kv_heads
     ke, ve = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-    mixed = F.scaled_dot_product_attention(q, ke, ve, attn_mask=mask[:, None])
+    with torch.autocast("cpu", enabled=False):
+        bias = mask[:, None].expand(-1, q.shape[1], -1, -1).flatten(0, 1)
+        keys = ke.flatten(0, 1).transpose(1, 2)
+        scores = torch.baddbmm(bias, q.flatten(0, 1), keys, alpha=q.shape[-1] ** -0.5)
+        mixed = (scores.softmax(-1) @ ve.flatten(0, 1)).view(q.shape)
     flat = mixed.transpose(1, 2).reshape(*rows.shape, -1)
     return torch.tanh(module.gate) * module.o_proj(rows.pack(flat)), q, k
+
+
+def _copy_loss(q: Tensor, k: Tensor, copied: Tensor) -> Tensor:
+    """Cross-entropy of the copying head's attention with the token to be copied."""
+    sample, row, column = copied.unbind(1)
+    scores = torch.einsum("nd,nld->nl", q[sample, COPYING_HEAD, row], k[:, COPYING_HEAD][sample]) * q.shape[-1] ** -0.5
+    later = torch.arange(k.shape[2], device=row.device) > row[:, None]
+    return F.cross_entropy(scores.masked_fill(later, -torch.inf), column)
 
 
 def _look_loss(q: Tensor, k: Tensor, mask: Tensor, look: Tensor, rows: _Rows) -> Tensor:
@@ -180,5 +200,5 @@ def _result(model: AutoGLMPhoneModel, hidden: Tensor, batch: Batch, rows: _Rows,
     wanted = (column + 1 >= batch.output_from[sample]) & (column + 1 < batch.lengths[sample])
     chosen = wanted.nonzero()[:, 0]
     targets = batch.ids[sample[chosen], column[chosen] + 1]
-    logits = F.linear(model.decoder.norm(hidden[chosen]), model.lm_head.weight)
+    logits = F.linear(model.decoder.norm(hidden[chosen]), model.lm_head.weight).float()
     return Result(logits, targets, sample[chosen], look_loss)

@@ -52,6 +52,7 @@ def test_padded_batches_agree_with_the_engines_forward() -> None:
         torch.tensor(image_from),
         torch.ones(samples, dtype=torch.int64),
         torch.tensor([[1, 7, 20], [3, 2, 300]]),
+        torch.tensor([[1, 12, 3], [0, 4, 1]]),
     )
     visual = encode_screens(model.visual, pixels)
     ours = run(model, batch, visual)
