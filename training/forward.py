@@ -18,7 +18,7 @@ from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.decoder import DecoderLayer, SelfAttention
 from autoglm.model.rope import block_order, rotate_halves, vision_rotary
 from autoglm.model.vision import VisionBlock
-from training.shape import COLUMNS, COPYING_HEAD, COPYING_LAYER, READING_HEAD, READING_MODULES, ROWS
+from training.shape import COLUMNS, COPYING_HEADS, COPYING_LAYER, READING_HEAD, READING_MODULES, ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,10 @@ def _vision_block(block: VisionBlock, x: Tensor, cos: Tensor, sin: Tensor) -> Te
     return out
 
 
+_Heads = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values, ``[samples, heads, length, dim]``."""
+
+
 class _Rows:
     """Between ``[samples, length, ...]`` and the rows that are no padding, or those of them that see the screen."""
 
@@ -115,9 +119,9 @@ def run(model: AutoGLMPhoneModel, batch: Batch, visual: Tensor) -> Result:
         assert isinstance(layer, DecoderLayer)
         if index == model.config.fusion.layers[0]:
             mask = _log_mask(model, hidden[sees], seeing, visual)
-        attended, q, k = _self_attention(layer.self_attn, layer.input_layernorm(hidden), rows, rotations)
+        attended, heads = _self_attention(layer.self_attn, layer.input_layernorm(hidden), rows, rotations)
         if index == COPYING_LAYER and batch.copied.numel():
-            look_loss = look_loss + _copy_loss(q, k, batch.copied)
+            look_loss = look_loss + _copy_loss(model, layer, heads, batch)
         hidden = hidden + layer.post_self_attn_layernorm(attended)
         if index in fusion:
             assert mask is not None
@@ -130,8 +134,10 @@ def run(model: AutoGLMPhoneModel, batch: Batch, visual: Tensor) -> Result:
     return _result(model, hidden, batch, rows, look_loss)
 
 
-def _self_attention(module: SelfAttention, x: Tensor, rows: _Rows, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What each packed row takes of those before it; queries and keys, ``[samples, heads, length, dim]``."""
+def _self_attention(
+    module: SelfAttention, x: Tensor, rows: _Rows, rotations: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """What each packed row takes of those before it, and its heads."""
     heads = rows.spread(module.qkv(x).float()).view(*rows.shape, -1, module.head_dim)
     turned, v = torch.split(heads, [module.heads + module.kv_heads, module.kv_heads], dim=2)
     rotary = rotations.shape[-1] * 2
@@ -143,7 +149,7 @@ def _self_attention(module: SelfAttention, x: Tensor, rows: _Rows, rotations: Te
     k, v = (t.transpose(1, 2).repeat_interleave(group, 1) for t in (k, v))
     with torch.autocast("cpu", enabled=False):  # attention's backward pass is five times slower in bfloat16
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return module.o_proj(rows.pack(mixed.transpose(1, 2).flatten(2))), q, k
+    return module.o_proj(rows.pack(mixed.transpose(1, 2).flatten(2))), (q, k, v)
 
 
 def _log_mask(model: AutoGLMPhoneModel, hidden: Tensor, rows: _Rows, visual: Tensor) -> Tensor:
@@ -175,12 +181,19 @@ def _cross_attention(
     return torch.tanh(module.gate) * module.o_proj(rows.pack(flat)), q, k
 
 
-def _copy_loss(q: Tensor, k: Tensor, copied: Tensor) -> Tensor:
-    """Cross-entropy of the copying head's attention with the token to be copied."""
-    sample, row, column = copied.unbind(1)
-    scores = torch.einsum("nd,nld->nl", q[sample, COPYING_HEAD, row], k[:, COPYING_HEAD][sample]) * q.shape[-1] ** -0.5
+def _copy_loss(model: AutoGLMPhoneModel, layer: DecoderLayer, heads: _Heads, batch: Batch) -> Tensor:
+    """How far the copying heads are from looking at the token to be copied, and from saying it alone."""
+    q, k, v = heads
+    sample, row, column = batch.copied.unbind(1)
     later = torch.arange(k.shape[2], device=row.device) > row[:, None]
-    return F.cross_entropy(scores.masked_fill(later, -torch.inf), column)
+    weight = layer.self_attn.o_proj.weight.view(-1, q.shape[1], q.shape[-1])
+    loss, said = q.new_zeros(()), q.new_zeros(())
+    for head in COPYING_HEADS:
+        scores = torch.einsum("nd,nld->nl", q[sample, head, row], k[:, head][sample]) * q.shape[-1] ** -0.5
+        loss = loss + F.cross_entropy(scores.masked_fill(later, -torch.inf), column) / len(COPYING_HEADS)
+        said = said + F.linear(v[sample, head, column], weight[:, head])
+    logits = F.linear(model.decoder.norm(layer.post_self_attn_layernorm(said)), model.lm_head.weight)
+    return loss + F.cross_entropy(logits.float(), batch.ids[sample, column])
 
 
 def _look_loss(q: Tensor, k: Tensor, mask: Tensor, look: Tensor, rows: _Rows) -> Tensor:

@@ -37,7 +37,7 @@ class Plan:
     directory: Path
     minutes: float
     rate: float
-    check_every: float = 120.0
+    check_every: float = 360.0
     fresh: bool = False
 
     @property
@@ -100,8 +100,8 @@ def train(
         for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
             signal.signal(number, handler)
     if team.leads:
+        _save(plan, model, optimiser, spent, steps, samples)  # first: who stops us may not wait for the figures
         _write(plan, {"seconds": spent, "steps": steps, "samples": samples, **_checked(model, check)})
-        _save(plan, model, optimiser, spent, steps, samples)
     team.wait()
     return not stop
 

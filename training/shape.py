@@ -14,8 +14,8 @@ CELLS = ROWS * COLUMNS
 HIDDEN = 192
 READING_HEAD, READING_MODULES = 0, 2
 """This head of the first cross-attention modules is taught to look at the cell the next token is about."""
-COPYING_HEAD, COPYING_LAYER = 0, 3
-"""This head of self-attention is taught to look at the token of the instruction that is to be copied next."""
+COPYING_HEADS, COPYING_LAYER = (0, 3), 3
+"""These heads of self-attention are taught to look at the token that is to be copied, and to say it."""
 
 TURN_STARTS = ("<|system|>", "<|user|>", "<|observation|>")
 STOPS = ("</answer>", "<|endoftext|>", "<|user|>", "<|observation|>")
