@@ -22,7 +22,7 @@ from autoglm.server.config import ServerConfig
 from autoglm.server.console.figures import figures_of
 from autoglm.server.console.phones import Phones
 from autoglm.server.console.routes import add_console
-from autoglm.server.guards import BodyGuard, KeyGuard
+from autoglm.server.guards import BodyGuard, HostGuard, KeyGuard
 from autoglm.server.images import ImageSource
 from autoglm.server.intake import parse, submit_of
 from autoglm.server.link import EngineLink, LinkState
@@ -42,6 +42,7 @@ def create_app(config: ServerConfig, link: EngineLink, caches: ServerCaches, pho
     app = FastAPI(title="autoglm", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(BodyGuard, max_bytes=config.max_body_bytes, timeout=config.body_timeout)
     app.add_middleware(KeyGuard, keys=config.api_keys)
+    app.add_middleware(HostGuard, bound=config.host, allowed=config.allowed_hosts)
     metrics = ServerMetrics()
     _errors(app)
     _chat(app, config, caches, metrics)
