@@ -48,7 +48,7 @@ class HostGuard:
 
     def _wrong(self, scope: Scope) -> str | None:
         """The first name that is not ours; ``""`` if there is none at all."""
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        hosts: list[str] = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         for host in hosts or [""]:
             name = host_of(host)
             if not is_loopback(name) and name not in self._allowed:
