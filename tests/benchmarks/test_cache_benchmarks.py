@@ -56,7 +56,10 @@ def test_speed_quick(tmp_path: Path) -> None:
     plan = local_cache.Plan(operations=2000, repetitions=2, memory_entries=5000)
     times = local_cache.measure(plan)
     rows = local_cache.time_rows(times)
-    assert len(rows) == len(SUBJECTS) * len(local_cache.CASES)
+    assert len(rows) == (len(SUBJECTS) + 4) * len(local_cache.CASES)
+    fair = [row for row in rows if local_cache.WITH_TTL in row.case and row.subject != "cachebox VTTL"]
+    assert {row.baseline for row in fair} == {"cachebox VTTL"}
+    assert all(row.ratio is not None for row in fair)
     assert all(row.value > 0 for row in rows)
     assert local_cache.allocated_bytes(SUBJECTS[2], 1000) <= 72
     assert all(len(found) == 2 for found in times.values())

@@ -21,7 +21,7 @@ def announce(url: str, *_parts: object) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     options = json.loads(sys.argv[1])
-    for name in ("served_names", "api_keys", "image_hosts"):
+    for name in ("served_names", "allowed_hosts", "api_keys", "image_hosts"):
         options[name] = tuple(options.get(name, ServerConfig.__dataclass_fields__[name].default))
     if options.get("image_directory"):
         options["image_directory"] = Path(options["image_directory"])
@@ -31,6 +31,4 @@ if __name__ == "__main__":
     if caching.get("warm_up"):
         caching["warm_up"] = Path(caching["warm_up"])
     options["caching"] = CachingConfig(**caching)
-    if isinstance(options.get("console"), dict):
-        options["console"] = ConsoleConfig(**options["console"])
     raise SystemExit(serve(ServerConfig(**options), json.loads(sys.argv[2]), announce))

@@ -136,7 +136,7 @@ def chat_body(**fields: Any) -> dict[str, Any]:
 
 def http_request(body: bytes, headers: str = "", path: str = "/v1/chat/completions") -> bytes:
     """A POST as bytes on the wire."""
-    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n{headers}"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}"
     if "content-length" not in headers.lower() and "transfer-encoding" not in headers.lower():
         head += f"Content-Length: {len(body)}\r\n"
     return f"{head}\r\n".encode() + body

@@ -131,7 +131,7 @@ def test_equal_requests_at_once_run_once_and_survive_their_first(alone: LiveServ
     start = alone.engine("generated_tokens")
     leader = alone.raw()
     body = json.dumps(chat_body(**fields)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEYS[0]}\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEYS[0]}\r\n"
     leader.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     wait_until(lambda: alone.engine("running") == 1, what="the first request")
     found: list[tuple[str | None, dict[str, Any]]] = []

@@ -103,6 +103,11 @@ class Agent:
         await self.model.close()
         await in_thread(self.device.close)
 
+    async def forget(self) -> None:
+        """Call ``after_sensitive``: for who lets a person act on the phone in the middle of a run."""
+        if self._after_sensitive is not None:
+            await in_thread(self._after_sensitive)
+
     async def run(self, instruction: str) -> AsyncGenerator[Event, None]:
         """Do a task; :class:`Ended` is the last event, always. Use ``contextlib.aclosing``, or read to the end.
 
@@ -201,7 +206,8 @@ class Agent:
             seconds = self.config.take_over_timeout
             yield TakeOverNeeded(run.step, action, message, seconds)
             yield Answered(run.step, await self._ask(run, self._take_over(action), seconds, message))
-            await self._forget(run)
+            if run.end is None:
+                await self.forget()
             return
         if isinstance(action, Tap) and action.message is not None:
             self._enter(State.CONFIRMING)
@@ -215,12 +221,8 @@ class Agent:
             run.end = Outcome.FINISHED, action.message
             return
         yield await self._perform(run, action)
-        if isinstance(action, Tap) and action.message is not None:
-            await self._forget(run)
-
-    async def _forget(self, run: _Run) -> None:
-        if run.end is None and self._after_sensitive is not None:
-            await in_thread(self._after_sensitive)
+        if isinstance(action, Tap) and action.message is not None and run.end is None:
+            await self.forget()
 
     async def _ask(self, run: _Run, answer: Awaitable[bool], seconds: float, message: str) -> bool | None:
         """A person's answer; a refusal or silence ends the run."""

@@ -35,6 +35,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--host", default=d.host, help=f"address to bind (default: {d.host})")
     parser.add_argument("--port", type=int, default=d.port, help=f"0 takes a free one (default: {d.port})")
     parser.add_argument(
+        "--allowed-hosts",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="names clients may call this server by, besides localhost; others are refused on a loopback address, "
+        "and elsewhere if names are given",
+    )
+    parser.add_argument(
         "--served-model-name",
         nargs="+",
         metavar="NAME",
@@ -64,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
     config = ServerConfig(
         host=options.host,
         port=options.port,
+        allowed_hosts=tuple(options.allowed_hosts),
         served_names=_names(options),
         api_keys=api_keys(options.api_key_file),
         max_in_flight=options.max_in_flight,

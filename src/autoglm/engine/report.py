@@ -59,7 +59,7 @@ def stats_of(engine: Engine) -> Stats:
             entries=kv.indexed_blocks,
             causes={"shielded": kv.shielded_evictions},
             bytes=kv.indexed_blocks * token_bytes,
-            capacity_bytes=kv.num_blocks * token_bytes,
+            capacity_bytes=kv.num_blocks * token_bytes if kv.reuse else 0,
         ),
         CacheStats(
             name="visual_features",

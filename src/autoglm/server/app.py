@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -20,9 +21,10 @@ from autoglm.server.caching.routes import add_cache_routes
 from autoglm.server.chat import ChatReply
 from autoglm.server.config import ServerConfig
 from autoglm.server.console.figures import figures_of
+from autoglm.server.console.hits import HitHistory
 from autoglm.server.console.phones import Phones
 from autoglm.server.console.routes import add_console
-from autoglm.server.guards import BodyGuard, KeyGuard
+from autoglm.server.guards import BodyGuard, HostGuard, KeyGuard
 from autoglm.server.images import ImageSource
 from autoglm.server.intake import parse, submit_of
 from autoglm.server.link import EngineLink, LinkState
@@ -33,15 +35,23 @@ from autoglm.server.problems import MethodNotAllowedError, response_of
 log = logging.getLogger(__name__)
 
 
-def create_app(config: ServerConfig, link: EngineLink, caches: ServerCaches, phones: Phones | None = None) -> FastAPI:
+def create_app(
+    config: ServerConfig,
+    link: EngineLink,
+    caches: ServerCaches,
+    phones: Phones | None = None,
+    hits: HitHistory | None = None,
+) -> FastAPI:
     """The ASGI application. ``link`` and ``caches`` are started and closed by the caller, and ``phones`` closed by it.
 
     Args:
         phones: of the console; ``None``: no console.
+        hits: what the console shows of the caches; the caller adds to it. ``None``: it stays empty.
     """
     app = FastAPI(title="autoglm", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(BodyGuard, max_bytes=config.max_body_bytes, timeout=config.body_timeout)
     app.add_middleware(KeyGuard, keys=config.api_keys)
+    app.add_middleware(HostGuard, bound=config.host, allowed=config.allowed_hosts)
     metrics = ServerMetrics()
     _errors(app)
     _chat(app, config, caches, metrics)
@@ -50,7 +60,8 @@ def create_app(config: ServerConfig, link: EngineLink, caches: ServerCaches, pho
     add_cache_routes(app, config, caches, link)
     _index(app, phones is not None)
     if phones is not None:
-        add_console(app, phones, lambda: figures_of(link, config.served_names[0]), config.write_timeout)
+        figures = partial(figures_of, link, config.served_names[0])
+        add_console(app, phones, figures, hits or HitHistory(), config.write_timeout)
     describe(app)
     return app
 

@@ -16,6 +16,8 @@ class ServerConfig:
 
     Attributes:
         port: 0 takes a free one.
+        allowed_hosts: names that clients may call this server by, besides those of loopback. On a loopback address any
+            other name is refused; elsewhere names are checked only if some are given here.
         api_keys: accepted bearer tokens; empty: everybody is let in (keep to loopback then).
         max_body_bytes, body_timeout: size of a request body, and seconds until all of it must be there.
         request_timeout: seconds from submission to the last token.
@@ -32,6 +34,7 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     served_names: tuple[str, ...] = ("autoglm-phone-9b",)
+    allowed_hosts: tuple[str, ...] = ()
     api_keys: tuple[str, ...] = ()
     max_body_bytes: int = 64 * 2**20
     body_timeout: float = 30.0
@@ -51,6 +54,8 @@ class ServerConfig:
             raise InvalidInputError("served_names needs at least one name", field="served_names", limit=1, value=0)
         if not all(key.strip() for key in self.api_keys):
             raise InvalidInputError("api_keys must not hold an empty key", field="api_keys")
+        if not all(name.strip() for name in self.allowed_hosts):
+            raise InvalidInputError("allowed_hosts must not hold an empty name", field="allowed_hosts")
         for name in ("max_body_bytes", "max_in_flight", "max_image_bytes"):
             self._positive(name, getattr(self, name))
         for name in ("body_timeout", "request_timeout", "write_timeout", "image_timeout"):

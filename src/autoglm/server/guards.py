@@ -5,15 +5,72 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autoglm.errors import AuthenticationError
-from autoglm.server.problems import BodyTimeoutError, BodyTooLargeError, response_of
+from autoglm.server.problems import BodyTimeoutError, BodyTooLargeError, ForbiddenError, response_of
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/console", "/console/"})
 OPEN_FOLDERS = ("/console/static/",)
+
+
+class HostGuard:
+    """Refuses a request for a name that is not this server's: what a page sends whose own name was made to point here.
+
+    The browser that such a page runs in takes this server for the page's own site, so it reads the answers; but it
+    names that site in ``Host`` (DNS rebinding).
+
+    Args:
+        bound: the address the server listens on. Unless that is loopback, only ``allowed`` makes names be checked.
+        allowed: names besides those of loopback, which always are.
+    """
+
+    def __init__(self, app: ASGIApp, bound: str, allowed: Sequence[str]) -> None:
+        self._app = app
+        self._allowed = {host_of(name) for name in allowed}
+        self._checks = bool(self._allowed) or is_loopback(host_of(bound))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wrong = self._wrong(scope) if scope["type"] == "http" and self._checks else None
+        if wrong is None:
+            await self._app(scope, receive, send)
+            return
+        error = ForbiddenError(
+            "this server does not go by that name; --allowed-hosts adds names",
+            field="Host",
+            limit=", ".join(["localhost", *sorted(self._allowed)]),
+            value=wrong,
+        )
+        await response_of(error)(scope, receive, send)
+
+    def _wrong(self, scope: Scope) -> str | None:
+        """The first name that is not ours; ``""`` if there is none at all."""
+        hosts: list[str] = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        for host in hosts or [""]:
+            name = host_of(host)
+            if not is_loopback(name) and name not in self._allowed:
+                return host[:80]
+        return None
+
+
+def host_of(header: str) -> str:
+    """The name or address in ``NAME``, ``NAME:PORT``, ``[ADDRESS]:PORT`` or a bare address, in lower case."""
+    text = header.strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    name, _, port = text.rpartition(":")
+    return (name if port.isdigit() and ":" not in name else text).rstrip(".")
+
+
+def is_loopback(name: str) -> bool:
+    """``localhost``, names below it, which no resolver may send elsewhere (RFC 6761), and loopback addresses."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
 
 
 class KeyGuard:

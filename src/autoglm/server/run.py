@@ -9,6 +9,7 @@ import math
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import uvicorn
 
@@ -17,6 +18,7 @@ from autoglm.errors import EngineUnavailableError, InvalidInputError
 from autoglm.server.app import create_app
 from autoglm.server.caching.caches import ServerCaches
 from autoglm.server.config import ServerConfig
+from autoglm.server.console.hits import HitHistory, read, watch
 from autoglm.server.console.phones import Phones
 from autoglm.server.link import EngineLink
 
@@ -48,7 +50,8 @@ async def _serve(config: ServerConfig, engine_command: Sequence[str], announce: 
     link = EngineLink(engine_command, config.max_in_flight)
     phones = _phones(config, listener)
     caches = ServerCaches(config.caching, link)
-    app = create_app(config, link, caches, phones)
+    hits = HitHistory()
+    app = create_app(config, link, caches, phones, hits)
     server = _Server(
         uvicorn.Config(
             app,
@@ -68,6 +71,7 @@ async def _serve(config: ServerConfig, engine_command: Sequence[str], announce: 
     link.start()
     caches.start()
     running = asyncio.create_task(server.serve(sockets=[listener]))
+    watching = None if phones is None else asyncio.create_task(watch(hits, partial(read, link, caches)))
     try:
         if announce is not None:
             host, port = listener.getsockname()[:2]
@@ -75,6 +79,8 @@ async def _serve(config: ServerConfig, engine_command: Sequence[str], announce: 
         await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
         await _drain(server, link, phones, config.grace)
     finally:
+        if watching is not None:
+            watching.cancel()
         await caches.close()
         await link.close()
         server.should_exit = True

@@ -22,7 +22,7 @@ def assert_coherent(report: Report, checks: int) -> None:
 
 def test_no_stale_value(redis: RedisServer) -> None:
     with redis.client() as client:
-        assert_coherent(run(redis.url, client, 20_000, seed=1), 20_000)
+        assert_coherent(run(redis.url, client, 8_000, seed=1), 8_000)
 
 
 @pytest.mark.slow

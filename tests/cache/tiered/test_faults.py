@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from autoglm.cache.tiered import BreakerState, TieredCache
-from autoglm.cache.tiered.breaker import Breaker
 from autoglm.cache.tiered.link import LinkState
 from autoglm.cache.tiered.pending import PendingRemovals
 from autoglm.cache.tiered.shared import SharedLevel
@@ -81,7 +80,7 @@ def users_of(shared: SharedLevel) -> Iterator[Users]:
         wait_up(shared)
         users.some()
     assert users.problems == []
-    assert len(shared.pending) == 0
+    wait_until(lambda: shared.settled, "a store that has been told everything")
     assert not shared.pending.everything
 
 
@@ -274,24 +273,6 @@ def test_a_link_that_is_not_heard_of_vouches_for_its_lease_only(own_redis: Redis
         wait_until(lambda: shared.link.fresh_until == 0.0, "the lease to end")
         assert cache.copies.get("k", cache.copies.clock()) is None
         shared.close()
-
-
-def test_breaker_transitions() -> None:
-    breaker = Breaker()
-    assert breaker.trip()
-    assert not breaker.trip()
-    with pytest.raises(RuntimeError, match="from open to closed"):
-        breaker.end_probe(well=True)
-    breaker.probe()
-    assert not breaker.closed
-    breaker.end_probe(well=False)
-    assert breaker.state is BreakerState.OPEN
-    breaker.probe()
-    breaker.end_probe(well=True)
-    assert breaker.closed
-    with pytest.raises(RuntimeError, match="from closed to half_open"):
-        breaker.probe()
-    assert breaker.opened == 1
 
 
 def test_pending_removals() -> None:

@@ -25,6 +25,7 @@ from autoglm.agent.model_client import ModelConfig
 from autoglm.agent.tasks.oracle import oracle
 from autoglm.errors import AutoGLMError
 from autoglm.server.console.config import ConsoleConfig
+from autoglm.server.console.hits import HitHistory
 from autoglm.server.console.phones import Phones
 from autoglm.server.console.routes import add_console
 from autoglm.server.console.session import PhoneSession
@@ -119,7 +120,7 @@ def build(url: str, options: dict[str, Any]) -> tuple[FastAPI, Phones]:
     async def figures() -> dict[str, Any]:
         return FIGURES
 
-    add_console(app, phones, figures, 5.0)
+    add_console(app, phones, figures, HitHistory(), 5.0)
     return app, phones
 
 

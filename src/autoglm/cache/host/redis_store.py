@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from autoglm.cache.breaker import Breaker
 from autoglm.cache.host.frames import seal, unseal
 from autoglm.cache.host.stores import Item, StoreCounters
 from autoglm.errors import InvalidInputError
@@ -17,28 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _PREFIX = b"autoglm:kv:"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-
-
-class _Breaker:
-    """After a failure nothing is asked for a second, doubling to half a minute; then one call probes."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._pause = _FIRST_PAUSE
-        self._until = 0.0
-
-    @property
-    def closed(self) -> bool:
-        return self._clock() >= self._until
-
-    def failed(self) -> float:
-        """Seconds until the next probe."""
-        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
-        self._until = self._clock() + pause
-        return pause
-
-    def worked(self) -> None:
-        self._pause = _FIRST_PAUSE
+"""Seconds for which a store that failed is left alone; then one call probes."""
 
 
 class RedisStore:
@@ -68,12 +48,12 @@ class RedisStore:
     ) -> None:
         self.counters = StoreCounters()
         self._ttl = ttl
-        self._reads, self._writes = _Breaker(clock), _Breaker(clock)
+        self._reads, self._writes = (Breaker(_FIRST_PAUSE, _LONGEST_PAUSE, clock) for _ in range(2))
         self._client = _client(url, password, timeout)
 
     @property
     def available(self) -> bool:
-        return self._reads.closed
+        return self._reads.passable
 
     @property
     def size(self) -> int:
@@ -85,7 +65,7 @@ class RedisStore:
 
     def get(self, names: Sequence[bytes]) -> list[memoryview | None]:
         found: list[memoryview | None] = [None] * len(names)
-        if names and self.available:
+        if names and self._reads.admit():
             start = time.perf_counter()
             keys = [_PREFIX + name.hex().encode() for name in names]
             answer = self._call(lambda: self._client.mget(keys), self._reads)
@@ -100,7 +80,7 @@ class RedisStore:
         return found
 
     def put(self, items: Sequence[Item]) -> bool:
-        if not (self._reads.closed and self._writes.closed):
+        if not (self._reads.passable and self._writes.admit()):
             return False
 
         def write() -> bool:
@@ -119,19 +99,23 @@ class RedisStore:
         """Let go of the connection."""
         self._client.close()
 
-    def _call(self, call: Callable[[], object], breaker: _Breaker) -> object | None:
+    def _call(self, call: Callable[[], object], breaker: Breaker) -> object | None:
+        """The answer to a call that ``breaker`` admitted."""
         from redis import RedisError, ResponseError
 
         try:
             answer = call()
         except (RedisError, OSError) as error:
             self.counters.errors += 1
-            pause = breaker.failed()
+            breaker.settle(well=False)
             if breaker is self._writes and not isinstance(error, ResponseError):
-                self._reads.failed()
-            log.warning("Redis is left alone for %g s: %s", pause, type(error).__name__)
+                self._reads.settle(well=False)
+            log.warning("Redis is left alone for %g s: %s", breaker.pause, type(error).__name__)
             return None
-        breaker.worked()
+        except BaseException:
+            breaker.settle(well=False)
+            raise
+        breaker.settle(well=True)
         return answer
 
 

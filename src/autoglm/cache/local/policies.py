@@ -106,8 +106,11 @@ class Adaptive(Lru):
         self._segments.retarget(capacity, self._shadows.percent)
 
     def count(self, mixed: int) -> None:
-        self._sketch.count(mixed)
-        if self._shadows.access(mixed):
+        sampled = self._shadows.samples(mixed)
+        if sampled or not self._shadows.plain:
+            self._sketch.count(mixed)
+        self._sketch.age()
+        if sampled and self._shadows.access(mixed):
             self._segments.retarget(self._room, self._shadows.percent)
 
     def settle(self) -> None:

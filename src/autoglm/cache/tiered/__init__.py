@@ -1,7 +1,7 @@
 """Two levels: a first level in every process, in front of one Redis that they share. See ``docs/caches/tiered.md``."""
 
+from autoglm.cache.breaker import BreakerState
 from autoglm.cache.tiered.aio import AsyncTieredCache
-from autoglm.cache.tiered.breaker import BreakerState
 from autoglm.cache.tiered.codec import ArrayCodec, BytesCodec, Codec, StructCodec
 from autoglm.cache.tiered.config import SharedConfig, TieredConfig
 from autoglm.cache.tiered.flights import RecursiveLoadError

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from autoglm.cache.tiered.breaker import Breaker
+from autoglm.cache.breaker import Breaker
 from autoglm.cache.tiered.codec import ID_BYTES, Kind, frame, pack, unpack
 from autoglm.cache.tiered.config import SharedConfig
 from autoglm.cache.tiered.connections import Command, Connections, safe_address
@@ -40,7 +40,7 @@ class SharedLevel:
     def __init__(self, config: SharedConfig) -> None:
         self.config = config
         self.counters = Counters(("operations", "errors", "skipped", "no_room", "probes"))
-        self.breaker = Breaker()
+        self.breaker = Breaker(config.first_probe, config.max_probe)
         self.pending = PendingRemovals(config.max_pending)
         self._values = f"{config.namespace}:v:"
         self._locks = f"{config.namespace}:l:"
@@ -243,8 +243,7 @@ class SharedLevel:
             self._prober.start()
 
     def _probe(self) -> None:
-        pause = self.config.first_probe
-        while not self._stop.wait(pause):
+        while not self._stop.wait(self.breaker.pause):
             self.breaker.probe()
             self.counters.add("probes")
             well = self.deliver()
@@ -255,7 +254,6 @@ class SharedLevel:
                 self.link.tell_all()
                 self.deliver()  # what was added between the first delivery and the closing
                 return
-            pause = min(2 * pause, self.config.max_probe)
 
 
 def _ms(seconds: float) -> int:

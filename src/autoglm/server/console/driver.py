@@ -156,7 +156,7 @@ class TaskRun:
         reached: bool | None = None
         try:
             async with aclosing(agent.run(self.instruction)) as events:
-                end = await self._follow(events, keep_shot) or end
+                end = await self._follow(agent, events, keep_shot) or end
             if self._judge is not None:
                 reached = await self._judge(self._last, self._confirmed)
         except Exception:
@@ -178,7 +178,7 @@ class TaskRun:
             self._changed()
 
     async def _follow(
-        self, events: AsyncGenerator[Event, None], keep_shot: Callable[[int, int, bytes], None]
+        self, agent: Agent, events: AsyncGenerator[Event, None], keep_shot: Callable[[int, int, bytes], None]
     ) -> Ended | None:
         async for event in events:
             if isinstance(event, Ended):
@@ -191,6 +191,7 @@ class TaskRun:
             if isinstance(event, StepTimed) and not self._free.is_set():
                 self._set(Status.PAUSED)
                 await self._free.wait()
+                await agent.forget()  # a person may have done anything
         return None
 
     def _publish(self, event: Event) -> None:

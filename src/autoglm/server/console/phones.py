@@ -8,17 +8,19 @@ import datetime
 import logging
 import random
 import secrets
+from dataclasses import replace
+from functools import partial
 
 from autoglm.agent.config import AgentConfig
 from autoglm.agent.devices.simulated import PhoneSpec
 from autoglm.agent.dialogue import system_prompt
 from autoglm.agent.loop import Agent
 from autoglm.agent.model_client import ModelClient, ModelConfig
+from autoglm.agent.session_cache import SessionCachePurge
 from autoglm.errors import EngineUnavailableError, NotFoundError, OverloadedError
 from autoglm.server.console.bodies import NewPhone
 from autoglm.server.console.config import ConsoleConfig
 from autoglm.server.console.driver import TaskRun
-from autoglm.server.console.screen import LiveScreen
 from autoglm.server.console.session import PhoneSession
 
 log = logging.getLogger(__name__)
@@ -87,12 +89,17 @@ class Phones:
                 value=len(self._phones),
             )
 
-    def _agent(self, screen: LiveScreen, run: TaskRun, language: str) -> Agent:
+    def _agent(self, phone: PhoneSession, run: TaskRun) -> Agent:
         prompt = ""
         if self.config.system_prompt:
-            prompt = system_prompt("zh" if language == "zh" else "en", datetime.date.today())
+            prompt = system_prompt("zh" if phone.spec.language == "zh" else "en", datetime.date.today())
         config = AgentConfig(max_steps=self.config.max_steps, system_prompt=prompt)
-        return Agent(screen, ModelClient(self._model), config, run.confirm, run.confirm)
+        if self.config.api_base is not None:  # another server's API may know no sessions
+            return Agent(phone.screen, ModelClient(self._model), config, run.confirm, run.confirm)
+        model = replace(self._model, session=f"console-{phone.id}")
+        purge = SessionCachePurge(model.base_url, model.api_key)
+        client = ModelClient(model)
+        return Agent(phone.screen, client, config, run.confirm, run.confirm, partial(_forget, purge, model.session))
 
     async def _sweep(self) -> None:
         """Stop what nobody watches, put away what nobody uses."""
@@ -107,3 +114,10 @@ class Phones:
                 if session.idle_seconds() > config.phone_idle:
                     log.info("phone %s: not used, put away", session.id)
                     await self.remove(session, "the phone was not used for a while")
+
+
+def _forget(purge: SessionCachePurge, session: str) -> None:
+    """What the server remembers of a phone is void from now on."""
+    done = purge(session)
+    if done.error is not None:
+        log.warning("the cache of session %s could not be purged: %s", session, done.error)

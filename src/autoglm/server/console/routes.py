@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from autoglm.agent.threads import in_thread
 from autoglm.errors import InvalidInputError
 from autoglm.server.console.bodies import Answer, Gesture, NewPhone, NewTask, read
+from autoglm.server.console.hits import HitHistory
 from autoglm.server.console.pages import Pages, matches
 from autoglm.server.console.phones import Phones
 from autoglm.server.console.session import PhoneSession
@@ -22,11 +23,11 @@ API = "/console/api"
 Figures = Callable[[], Awaitable[dict[str, Any]]]
 
 
-def add_console(app: FastAPI, phones: Phones, figures: Figures, write_timeout: float) -> None:
+def add_console(app: FastAPI, phones: Phones, figures: Figures, hits: HitHistory, write_timeout: float) -> None:
     """Add the page and its API.
 
     Args:
-        figures: what the page shows about the engine.
+        figures: what the page shows about the engine. hits: of the caches, over time.
         write_timeout: seconds a viewer may leave a piece of its stream unread.
     """
     pages = Pages()
@@ -38,6 +39,10 @@ def add_console(app: FastAPI, phones: Phones, figures: Figures, write_timeout: f
     @router.get("/figures")
     async def engine_figures() -> dict[str, Any]:
         return await figures()
+
+    @router.get("/hits")
+    async def hit_rates() -> dict[str, Any]:
+        return hits.fields()
 
     app.include_router(router)
 

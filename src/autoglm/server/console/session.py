@@ -22,7 +22,7 @@ from autoglm.server.console.shapes import action_fields
 from autoglm.server.console.suggestions import Suggestions
 from autoglm.server.problems import ConflictError
 
-MakeAgent = Callable[[LiveScreen, TaskRun, str], Agent]
+MakeAgent = Callable[["PhoneSession", TaskRun], Agent]
 MAX_SHOTS = 128
 
 
@@ -30,7 +30,7 @@ class PhoneSession:
     """Belongs to one event loop; blocking work goes to threads.
 
     Args:
-        make_agent: an agent for the screen, the run that answers its questions, and the phone's language.
+        make_agent: an agent for this phone, and the run that answers its questions.
     """
 
     def __init__(self, key: str, spec: PhoneSpec, config: ConsoleConfig, make_agent: MakeAgent) -> None:
@@ -118,7 +118,7 @@ class PhoneSession:
         self._watched = time.monotonic()
         run = TaskRun(self._tasks, instruction, pause, self.journal, self._publish, self._judge_of(instruction))
         self._run = run
-        run.start(self._make_agent(self.screen, run, self.spec.language), self._keep_shot)
+        run.start(self._make_agent(self, run), self._keep_shot)
         self._publish()
         return run
 

@@ -5,6 +5,7 @@ import { ApiError, call, events, key } from './api.js';
 import { firstLanguage, language, onLanguage, setLanguage, t } from './i18n.js';
 import { Figures } from './figures.js';
 import { Glass } from './glass.js';
+import { Hits } from './hits.js';
 import { outcome, Steps } from './steps.js';
 
 const FIGURES_MS = 2000;
@@ -20,6 +21,7 @@ const path = (rest) => `phones/${phone.id}/${rest}`;
 const glass = new Glass((gesture) => attempt(() => call('POST', path('input'), gesture)));
 const steps = new Steps(glass, () => phone.id);
 const figures = new Figures(() => steps.falls());
+const hits = new Hits();
 
 /** Do something; say what went wrong. */
 async function attempt(action) {
@@ -225,7 +227,7 @@ function listen() {
 async function pollFigures() {
   for (;;) {
     if (!document.hidden) {
-      await figures.refresh().catch((error) => figures.engine(error.status === 401 ? { engine: 'locked' } : null));
+      await Promise.all([figures.refresh(), hits.refresh()]).catch((error) => figures.engine(error.status === 401 ? { engine: 'locked' } : null));
     }
     await new Promise((resolve) => { setTimeout(resolve, FIGURES_MS); });
   }
