@@ -25,6 +25,8 @@ _HELP = {
     "content_format": "what the chat template gets: a content list, or one string with images first",
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
+    "speculation": "draft tokens and verify several in a step; the answers are the same",
+    "draft_tokens": "drafted of one sequence in a step at most",
     "native_decode": "decode on the compiled kernels where they fit",
     "host_kv_bytes": "host memory for KV blocks that leave the pool; 0: off",
     "lookahead": "waiting requests whose cached blocks are evicted last; 0: off",
