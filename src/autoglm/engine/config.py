@@ -35,7 +35,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         native_decode: decode on the compiled kernels where they fit; off, on torch.
         speculation: draft tokens and verify several in a step, where that is quicker; the answers are the same.
         draft_tokens: of one sequence in a step at most.
-        draft_examples: answers as the model's grammar writes them: their fixed parts are drafted from the first answer on.
+        draft_examples: answers as the grammar has them: their fixed parts are drafted from the first answer on.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
 
@@ -66,7 +66,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     dual_streams: bool = True
     native_decode: bool = True
     speculation: bool = True
-    draft_tokens: int = 7
+    draft_tokens: int = 3
     draft_examples: tuple[str, ...] = ()
     check_integrity: bool = False
     prompt_workers: int = 2

@@ -97,9 +97,9 @@ class DecodeRunner:
             position = (first, second, third)
         self._decoder.put(sequence.token_ids[at], position, at + 1, state.blocks, images, wanted=chunk.samples)
         # A row sees those before it: the kernels write the KV of all rows of a layer before any of them attends.
-        for at, token in enumerate(chunk.draft, at + 1):
-            one = at + sequence.delta
-            self._decoder.put(token, (one, one, one), at + 1, state.blocks, images)
+        for place, token in enumerate(chunk.draft, at + 1):
+            one = place + sequence.delta
+            self._decoder.put(token, (one, one, one), place + 1, state.blocks, images)
 
     def _state(self, sequence: Sequence) -> RowState:
         table = sequence.table

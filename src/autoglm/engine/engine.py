@@ -72,11 +72,13 @@ class Engine:
             self.visual.tower = host.names.identity
             compute = found.compute if found else None
             self.sharing = Sharing(config, self.kv, host, self.visual, compute, model.device)
-        self.speculator = Speculator.of(config, prompts.tokenizer, model.stop_token_ids)
+        self.speculator = Speculator.of(config, prompts.tokenizer, model.stop_token_ids, self.runner.rows_alike)
         self.scheduler = Scheduler(config, self.kv, self.visual, self._copy, self.sharing, self.speculator)
         self.admission = Admission(config, model, prompts, blocks * config.block_size, ordinals)
         self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0
         self.decode_steps = self.accepted_tokens = 0
+        # Of a step on the CPU: other processes do not count. A CUDA step passes while this thread waits.
+        self.clock = time.thread_time if model.device.type == "cpu" else time.perf_counter
         self._live: dict[str, list[Sequence]] = {}
         self._events: list[Event] = []
 
@@ -231,7 +233,7 @@ class Engine:
         )
 
     def _run(self, chunks: list[Chunk]) -> None:
-        now = time.perf_counter()
+        now, spent = time.perf_counter(), self.clock()
         for chunk in chunks:
             if not chunk.sequence.first_scheduled:
                 chunk.sequence.first_scheduled = now
@@ -245,7 +247,7 @@ class Engine:
                 self.accepted_tokens += settle(chunk, logits, row, self.scheduler.computed, self._emit)
                 row += sampled
         if self.speculator is not None:
-            self.speculator.ran(chunks, time.perf_counter() - now)
+            self.speculator.ran(chunks, self.clock() - spent)
         self.steps += 1
 
     def _emit(self, sequence: Sequence, choice: Choice) -> None:

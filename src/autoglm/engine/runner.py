@@ -15,6 +15,7 @@ from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice, VisualSpan
+from autoglm.model.native.decoder import ROWS_ALIKE
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
 
@@ -36,6 +37,11 @@ class ModelRunner:
     def store(self) -> KVStore:
         """The memory behind the block pool."""
         return self._kv
+
+    @property
+    def rows_alike(self) -> int:
+        """Steps of at most so many rows are computed alike, bit for bit; 0: it depends on the number."""
+        return 0 if self._decode is None else ROWS_ALIKE
 
     def copy(self, copy: PartialCopy) -> None:
         """Copy-on-write of a partly matching block."""

@@ -1,4 +1,4 @@
-"""Drafting tokens that a step then verifies: several tokens for the price of little more than one, exactly the same ones.
+"""Drafting tokens that a step then verifies: several tokens for little more than the price of one, the same ones.
 
 See ``docs/speculation.md``.
 """

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 _FIRST_RATE, _SLOWEST = 0.5, 0.02
 _ROW_SHARE = 0.15
 """What a further row is taken to cost, in steps of one row, until it was measured."""
-_STRIDE = 0.05
-_FORGET_AFTER, _FORGET = 512, 0.9
+_STRIDE, _FIRST_AT_MOST = 0.05, 3.0
+_REBUILD_AFTER, _FORGET_AFTER, _FORGET = 16, 128, 0.95
 MARGIN = 1.05
 """A draft must promise this many times the tokens per second of going without."""
 
@@ -38,9 +38,10 @@ class StepCosts:
     """
 
     def __init__(self, max_rows: int) -> None:
-        self._measured: dict[int, float] = {}
+        self._seconds: dict[int, float] = {}
+        self._counts: dict[int, int] = {}
         self._table = [_shape(rows) for rows in range(max_rows + 1)]
-        self._asked = 0
+        self._observed = 0
 
     def __getitem__(self, rows: int) -> float:
         """In some unit: only quotients mean something."""
@@ -48,23 +49,28 @@ class StepCosts:
 
     def observe(self, rows: int, seconds: float) -> None:
         """A step of only decoding rows took so long."""
-        known = self._measured.get(rows)
+        known = self._seconds.get(rows)
+        count = self._counts[rows] = self._counts.get(rows, 0) + 1
         if known is None:
-            self._measured[rows] = seconds
+            # One step that something else held up must not rule this number of rows out.
+            self._seconds[rows] = min(seconds, _FIRST_AT_MOST * self[rows]) if self._seconds else seconds
         else:
-            # Steps up or down by a share: the median, which a step that something else held up does not move far.
-            self._measured[rows] = known * (1 + _STRIDE if seconds > known else 1 - _STRIDE)
-        self._asked += 1
-        if known is None or self._asked % 16 == 0:
-            self._rebuild()
+            # Up or down by a share: the median. Small steps once it is about right.
+            stride = max(_STRIDE, 0.5 / count)
+            self._seconds[rows] = known * (1 + stride) if seconds > known else known / (1 + stride)
+        self._observed += 1
+        if self._observed % _FORGET_AFTER == 0:
+            self._forget()
+        if known is None or self._observed % _REBUILD_AFTER == 0:
+            table = sorted(self._seconds.items())
+            self._table = [_estimate(table, rows) for rows in range(len(self._table))]
 
-    def _rebuild(self) -> None:
-        if self._asked % _FORGET_AFTER == 0 and len(self._measured) > 1:
-            # What looked too dear is not tried again by itself: let it look a little cheaper until it is.
-            least = min(self._measured)
-            self._measured = {n: t if n == least else t * _FORGET for n, t in self._measured.items()}
-        known = sorted(self._measured.items())
-        self._table = [_estimate(known, rows) for rows in range(len(self._table))]
+    def _forget(self) -> None:
+        """What looks too dear is not tried again by itself: it looks a little cheaper every time, until it is."""
+        least = min(self._seconds)
+        for rows in self._seconds:
+            if rows != least:
+                self._seconds[rows] *= _FORGET
 
 
 def _estimate(known: Sequence[tuple[int, float]], rows: int) -> float:

@@ -31,7 +31,7 @@ class History:
         t.append(token)
 
     def find(self) -> tuple[int, int] | None:
-        """Index of the token that followed, and how many tokens before it are the same as the last ones (at most 16)."""
+        """Index of the token that followed, and how many before it are the same as the last ones (to 16)."""
         t = self._tokens
         if len(t) < GRAM:
             return None

@@ -103,6 +103,8 @@ class Speculator:
 
     Args:
         length: tokens of a draft at most. max_rows: of a step that drafts.
+        rows_alike: drafts do not take a step beyond so many rows, because more are computed in another order of
+            additions and might not give the very same tokens; 0: no such limit.
         examples: token sequences of the answers' grammar. stop_ids: nothing is drafted beyond one.
 
     Attributes:
@@ -110,25 +112,32 @@ class Speculator:
     """
 
     def __init__(
-        self, length: int, max_rows: int, examples: Iterable[Sequence[int]] = (), stop_ids: Iterable[int] = ()
+        self,
+        length: int,
+        max_rows: int,
+        rows_alike: int = 0,
+        examples: Iterable[Sequence[int]] = (),
+        stop_ids: Iterable[int] = (),
     ) -> None:
         self.drafted = 0
         self.costs = StepCosts(max_rows)
         self.answers = TreeForest(MAX_NODES)
         self.rates = Rates(KINDS)
-        self._length, self._max_rows = length, max_rows
+        self._length, self._max_rows, self._rows_alike = length, max_rows, rows_alike
         self._stop_ids = frozenset(stop_ids)
         self._grammar = TokenTree()
         for tokens in examples:
             self._grammar.add(tokens)
 
     @classmethod
-    def of(cls, config: EngineConfig, tokenizer: Tokenizer, stop_ids: Iterable[int]) -> Speculator | None:
+    def of(
+        cls, config: EngineConfig, tokenizer: Tokenizer, stop_ids: Iterable[int], rows_alike: int
+    ) -> Speculator | None:
         """As the options say; ``None``: off."""
         if not config.speculation:
             return None
         examples = [tokenizer.encode(text) for text in config.draft_examples]
-        return cls(config.draft_tokens, config.max_running + config.draft_tokens, examples, stop_ids)
+        return cls(config.draft_tokens, config.max_running + config.draft_tokens, rows_alike, examples, stop_ids)
 
     def plan(self, sequences: Sequence[Choice], room: int) -> None:
         """Decide what each of these decoding sequences drafts in the next step.
@@ -137,7 +146,8 @@ class Speculator:
             room: rows of the step at most.
         """
         base = len(sequences)
-        room = min(room, self._max_rows) - base
+        most = self._rows_alike if base <= self._rows_alike else self._max_rows
+        room = min(room, most) - base
         offers: list[tuple[float, int]] = []
         outlooks: list[Outlook] = []
         for owner, sequence in enumerate(sequences):

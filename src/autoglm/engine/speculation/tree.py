@@ -1,4 +1,4 @@
-"""What followed what in earlier answers: a tree of all short runs of tokens, with counts (a suffix tree, cut at a depth).
+"""What followed what in earlier answers: a tree of all short runs of tokens, with counts (a suffix tree of few levels).
 
 Published as suffix decoding: Oliaro et al., arXiv 2411.04975.
 """
