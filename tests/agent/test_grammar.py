@@ -195,9 +195,7 @@ def test_a_model_that_runs_on_is_noticed() -> None:
 ENDED = re.compile(COMPLETE_ACTION)
 CALLS = ("do", "finish")
 PARTS = ['do(action="Back")', 'do(action="Type", text=', '"', ")"]
-openings = st.sampled_from(
-    ["", " ", "<answer>", "<think></think>", "<think>{}</think>\n<answer>", "{}<answer>", "{}</think>"]
-)
+OPENINGS = ["", " ", "<answer>", "<think></think>", "<think>{}</think>\n<answer>", "{}<answer>", "{}</think>"]
 
 
 @given(actions, st.sampled_from(OPENINGS), thoughts.filter(lambda t: not t.strip().startswith(CALLS)), st.data())
