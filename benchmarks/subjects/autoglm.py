@@ -24,8 +24,8 @@ from benchmarks.workload import Request
 class AutoGLM(Subject):
     """Default engine options in f32; prefix and feature caches work within a dialogue.
 
-    The memory of decoded image files is off: no case sends a file twice, but repetitions do. Speculation is off: the peers
-    do not draft, and random weights repeat themselves (``speculation.py`` measures it).
+    The memory of decoded image files is off: no case sends a file twice, but repetitions do. Speculation is off: the
+    peers do not draft, and random weights repeat themselves (``speculation.py`` measures it).
     """
 
     options: Mapping[str, Any] = {}

@@ -81,11 +81,18 @@ def test_the_event_comes_before_the_end_and_nothing_follows_the_action(
     assert early[at][1]["action"] == {"type": kind, "arguments": arguments}
     assert early[at][1]["index"] == 0
     assert early[at][1]["object"] == "chat.completion.action"
+    assert early[at][1]["choices"] == []  # so that a loop over chunks passes it by
     assert early[at - 1][1]["choices"][0]["delta"]["content"].endswith(")")
     assert early[at + 1][1]["choices"][0]["finish_reason"] == "stop"
     assert early[-1][1] == "[DONE]"
     spent, unshortened = (found[-2][1]["usage"]["completion_tokens"] for found in (early, whole))
     assert spent == unshortened - 1
+    # The second answer was the first one again, and the engine had guessed so.
+    details = early[-2][1]["usage"]["completion_tokens_details"]
+    assert 0 < details["accepted_tokens"] <= details["drafted_tokens"]
+    assert mini.engine("accepted_tokens") >= details["accepted_tokens"]
+    assert mini.engine("tokens_per_step") > 1
+    assert 0 < mini.engine("acceptance_rate") <= 1
 
 
 def test_whole(mini: LiveServer, question: list[dict[str, Any]]) -> None:

@@ -180,7 +180,7 @@ class ChatReply(Response):
     def _action(self, index: int, action: dict[str, Any]) -> bytes:
         """The event that says what to do, before the chunk that ends the choice."""
         head = envelope("chat.completion.action", self._stream.id, self._created, self._request.model)
-        return b"event: action\n" + _event(head | {"index": index, "action": action})
+        return b"event: action\n" + _event(head | {"index": index, "action": action, "choices": []})
 
 
 def _choice(

@@ -56,7 +56,7 @@ Asked = list[tuple[int, SamplingParams, int, int]]
 
 
 def run(driver: Driver, asked: Asked) -> dict[tuple[str, int], tuple[Any, ...]]:
-    """What each choice came to. Log-probabilities are rounded: torch adds in another order for another shape."""
+    """What each choice came to. Log-probabilities are rough: torch adds in another order for another shape."""
     for which, sampling, choices, steps in asked:
         driver.submit(REQUESTS[which], sampling, n=choices)
         for _ in range(steps):
@@ -65,7 +65,7 @@ def run(driver: Driver, asked: Asked) -> dict[tuple[str, int], tuple[Any, ...]]:
     found = {}
     for key, result in driver.results.items():
         assert result.finish is not None
-        logprobs = [(t.raw, round(t.logprob, 3)) for t in result.logprobs]
+        logprobs = [(t.raw, pytest.approx(t.logprob, abs=1e-3)) for t in result.logprobs]
         found[key] = (result.tokens, result.text, result.finish.reason, result.finish.matched, logprobs)
     return found
 
@@ -83,7 +83,7 @@ def chains(engine: Engine) -> Iterator[tuple[int, ...]]:
         yield from walk(root, ())
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_mixed_batches(data: st.DataObject, checkpoint: Path, phone: Path) -> None:
     """Chunked prefill, preemption, prefix hits, stops and penalties, with drafts right and wrong in any order."""
@@ -105,6 +105,8 @@ def test_mixed_batches(data: st.DataObject, checkpoint: Path, phone: Path) -> No
     guesser = guess(on.engine, {k: v[0] for k, v in expected.items()}, draw, 3, data.draw(st.sampled_from([0.0, 0.4])))
     assert run(on, asked) == expected
     assert on.engine.accepted_tokens <= guesser.drafted
+    for driver in (on, off):
+        driver.engine.close()
     assert on.engine.decode_steps + on.engine.accepted_tokens == off.engine.decode_steps + off.engine.accepted_tokens
 
 

@@ -15,8 +15,8 @@ from autoglm.prompt import Tokenizer
 if TYPE_CHECKING:
     from autoglm.engine.scheduler import Chunk
 
-MAX_NODES = 65_536
-"""Of all salts' answers; a node takes about 200 bytes."""
+MAX_SIZE = 65_536
+"""Of all salts' answers, in nodes and tokens; a node takes about 200 bytes."""
 _LEAST = 0.2
 """Probability below which a first guess is not followed further."""
 _PATIENCE, _LONGEST_DOZE = 6, 32
@@ -121,7 +121,7 @@ class Speculator:
     ) -> None:
         self.drafted = 0
         self.costs = StepCosts(max_rows)
-        self.answers = TreeForest(MAX_NODES)
+        self.answers = TreeForest(MAX_SIZE)
         self.rates = Rates(KINDS)
         self._length, self._max_rows, self._rows_alike = length, max_rows, rows_alike
         self._stop_ids = frozenset(stop_ids)

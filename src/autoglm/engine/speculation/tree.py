@@ -32,7 +32,7 @@ class TokenTree:
     """Runs of up to :data:`DEPTH` tokens of the sequences it was given.
 
     Attributes:
-        size: nodes, without the root.
+        size: nodes, without the root, and tokens of the sequences, which are kept to be forgotten one by one.
     """
 
     def __init__(self) -> None:
@@ -47,6 +47,7 @@ class TokenTree:
         """One more sequence."""
         sequence = tuple(tokens)
         self._sequences.append(sequence)
+        self.size += len(sequence)
         for start in range(len(sequence)):
             node = self.root
             node.count += 1
@@ -57,6 +58,7 @@ class TokenTree:
     def forget_oldest(self) -> None:
         """Undo the first :meth:`add` that is not undone yet."""
         sequence = self._sequences.popleft()
+        self.size -= len(sequence)
         for start in range(len(sequence)):
             node = self.root
             node.count -= 1
@@ -105,17 +107,16 @@ class TreeForest:
     """One tree per salt, so that no tenant's answers are guessed from another's; bounded over all of them.
 
     Args:
-        max_nodes: of all trees. The tree used longest ago goes first, then the oldest answers of the last one.
+        max_size: of all trees. The tree used longest ago goes first, then the oldest answers of the last one.
+
+    Attributes:
+        size: of all trees.
     """
 
-    def __init__(self, max_nodes: int) -> None:
-        self._max_nodes = max_nodes
+    def __init__(self, max_size: int) -> None:
+        self.size = 0
+        self._max_size = max_size
         self._trees: OrderedDict[str, TokenTree] = OrderedDict()
-
-    @property
-    def size(self) -> int:
-        """Nodes of all trees."""
-        return sum(tree.size for tree in self._trees.values())
 
     def __len__(self) -> int:
         return len(self._trees)
@@ -131,9 +132,12 @@ class TreeForest:
         """Remember an answer."""
         tree = self._trees.setdefault(salt, TokenTree())
         self._trees.move_to_end(salt)
+        self.size -= tree.size
         tree.add(tokens)
-        size = self.size
-        while size > self._max_nodes and len(self._trees) > 1:
-            size -= self._trees.popitem(last=False)[1].size
-        while tree.size > self._max_nodes and len(tree):
+        self.size += tree.size
+        while self.size > self._max_size and len(self._trees) > 1:
+            self.size -= self._trees.popitem(last=False)[1].size
+        while tree.size > self._max_size and len(tree):
+            self.size -= tree.size
             tree.forget_oldest()
+            self.size += tree.size

@@ -29,19 +29,16 @@ def settle(
         computed: told of each further row whose token turned out right, before the next one is chosen.
 
     Returns:
-        drafted tokens that were right.
+        tokens beyond the one that any step brings.
     """
     sequence = chunk.sequence
     sequence.drafted += len(chunk.draft)
-    accepted = 0
     for place, drafted in enumerate((*chunk.draft, None)):
         if place:
+            sequence.accepted += 1
             computed(Chunk(sequence, chunk.start + place, 1))
         choice = sample_row(logits, row + place, sequence.sampler)
-        right = choice.token == drafted
-        accepted += right
-        sequence.accepted += right
         emit(sequence, choice)
-        if not right or sequence.state is State.FINISHED:
-            break
-    return accepted
+        if choice.token != drafted or sequence.state is State.FINISHED:
+            return place
+    raise AssertionError("no token equals None")
