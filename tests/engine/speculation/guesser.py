@@ -23,7 +23,7 @@ class Guesser(Speculator):
     def plan(self, sequences: Sequence[Choice], room: int) -> None:
         left = room - len(sequences)
         for sequence in sequences:
-            known = self._answers[sequence.request_id, sequence.index]
+            known = self._answers.get((sequence.request_id, sequence.index), ())
             count = min(self._draw.randint(0, self._length), left, sequence.max_tokens - sequence.generated - 1)
             draft = list(known[sequence.generated : sequence.generated + max(count, 0)])
             for place in range(len(draft)):
