@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -51,7 +51,7 @@ class Plan:
     repetitions: int
 
 
-FULL = Plan(tasks=12, questions=8, sizes=("tiny", "small"), repetitions=3)
+FULL = Plan(tasks=6, questions=4, sizes=("tiny", "small"), repetitions=3)
 QUICK = Plan(tasks=2, questions=3, sizes=("tiny",), repetitions=1)
 
 
@@ -136,10 +136,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cases", nargs="+", choices=("phone", "random"), default=("phone", "random"))
+    parser.add_argument("--sizes", nargs="+", help="of the random checkpoints")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(1)
     plan = QUICK if options.quick else FULL
+    if options.sizes:
+        plan = replace(plan, sizes=tuple(options.sizes))
     start = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch:
         cases = [*(phone(plan) if "phone" in options.cases else ())]
