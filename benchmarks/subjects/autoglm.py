@@ -24,14 +24,17 @@ from benchmarks.workload import Request
 class AutoGLM(Subject):
     """Default engine options in f32; prefix and feature caches work within a dialogue.
 
-    The memory of decoded image files is off: no case sends a file twice, but repetitions do.
+    The memory of decoded image files is off: no case sends a file twice, but repetitions do. Speculation is off: the
+    peers do not draft, and random weights repeat themselves (``speculation.py`` measures it).
     """
 
     options: Mapping[str, Any] = {}
 
     def load(self, checkpoint: Path, threads: int, cache: Path) -> dict[str, str]:
         os.environ["AUTOGLM_CACHE_DIR"] = str(cache / "autoglm")
-        config = EngineConfig(device="cpu", dtype="float32", threads=threads, image_cache_bytes=0, **self.options)
+        config = EngineConfig(
+            device="cpu", dtype="float32", threads=threads, image_cache_bytes=0, speculation=False, **self.options
+        )
         self._engine = Engine.from_checkpoint(checkpoint, config)
         self._ids = map(str, count())
         self._salt = ""

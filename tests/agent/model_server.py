@@ -31,6 +31,8 @@ class Say:
     usage: dict[str, Any] | None = field(default_factory=lambda: dict(USAGE))
     then: str = "end"  # or "hang", "break", "error", "garbage", "nothing"
     line_end: str = "\n"
+    before: str = ""  # sent before the text, as it stands
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,15 @@ class ModelServer:
             if isinstance(reply.body, str):
                 return Response(reply.body, reply.status, reply.headers)
             return JSONResponse(reply.body, reply.status, reply.headers)
-        return StreamingResponse(self._stream(reply), media_type="text/event-stream")
+        return StreamingResponse(self._stream(reply), headers=reply.headers, media_type="text/event-stream")
 
     async def _stream(self, reply: Say) -> AsyncIterator[bytes]:
         self.open_streams += 1
         end = reply.line_end * 2
         try:
             yield f"data: {_chunk({'role': 'assistant', 'content': ''})}{end}".encode()
+            if reply.before:
+                yield reply.before.encode()
             for at in range(0, len(reply.text), reply.piece):
                 yield f"data: {_chunk({'content': reply.text[at : at + reply.piece]})}{end}".encode()
                 await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import get_args
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm.agent.actions import Action, Back, Finish, Home, Tap, Type, Wait, format_action
-from autoglm.agent.grammar import complete_action, parse_output
+from autoglm.agent.grammar import COMPLETE_ACTION, complete_action, parse_output
 from autoglm.agent.reading import MAX_TAIL, OutputReader
 from autoglm.errors import ActionParseError
 from tests.agent.strategies import AWKWARD, BY_KIND, actions, texts
@@ -189,3 +190,47 @@ def test_a_model_that_runs_on_is_noticed() -> None:
     assert reader.running_on
     with pytest.raises(ActionParseError, match="follows"):
         reader.finish()
+
+
+ENDED = re.compile(COMPLETE_ACTION)
+CALLS = ("do", "finish")
+PARTS = ['do(action="Back")', 'do(action="Type", text=', '"', ")"]
+OPENINGS = ["", " ", "<answer>", "<think></think>", "<think>{}</think>\n<answer>", "{}<answer>", "{}</think>"]
+
+
+@given(actions, st.sampled_from(OPENINGS), thoughts.filter(lambda t: not t.strip().startswith(CALLS)), st.data())
+def test_the_pattern_ends_an_output_where_its_action_is_complete(
+    action: Action, opening: str, thought: str, data: st.DataObject
+) -> None:
+    text = opening.replace("{}", thought) + format_action(action)
+    assert parse_output(text)[1] == action
+    found = ENDED.match(text + data.draw(texts))
+    assert found is not None
+    assert found.end() == len(text)
+    assert ENDED.match(text[: data.draw(st.integers(0, len(text) - 1))]) is None
+
+
+@given(
+    st.lists(
+        st.sampled_from([*AWKWARD, 'do(action="Back")', 'do(action="Type", text=', '"', ")", " ", "a"]), max_size=9
+    ),
+    texts,
+)
+def test_what_the_pattern_ends_could_not_become_another_action(parts: list[str], more: str) -> None:
+    text = "".join(parts)
+    found = ENDED.match(text)
+    if found is None:
+        return
+    at_once = complete_action(text[: found.end()])
+    for whole in (text, text[: found.end()] + more):
+        try:
+            later = parse_output(whole)[1]
+        except ActionParseError:
+            continue
+        assert later == at_once
+
+
+def test_a_call_in_an_open_thought_ends_nothing() -> None:
+    assert ENDED.match('<think>do(action="Back") would help') is None
+    assert ENDED.match('<think>\ndo(action="Back") would help') is None
+    assert ENDED.match('I could do(action="Back") here') is None

@@ -257,3 +257,43 @@ async def test_an_event_without_end_is_refused() -> None:
     with pytest.raises(ModelServerError):
         async with aclosing(event_data(chunks())) as events:
             assert [event async for event in events] == []
+
+
+async def test_early_action_is_asked_for_once_the_server_says_it_can(model: ModelServer) -> None:
+    known = {"x-autoglm-features": "other, early_action"}
+    model.script(Say("a", headers=known), Say("b", headers=known), Say("c"), Say("d"))
+    async with client_of(model.url) as client:
+        for _ in range(4):
+            async with client.ask(client.encode(HELLO)) as answer, aclosing(answer.pieces()) as pieces:
+                assert [piece.text async for piece in pieces]
+    assert ["early_action" in request for request in model.requests] == [False, True, True, False]
+
+
+async def test_a_server_that_refuses_early_action_is_asked_without(model: ModelServer) -> None:
+    refusal = Refuse(400, {"error": {"message": "no such field", "param": "early_action", "code": "invalid_input"}})
+    model.script(refusal, "a", "b")
+    async with client_of(model.url, early_action=True, retries=0) as client:
+        for _ in range(2):
+            async with client.ask(client.encode(HELLO)) as answer, aclosing(answer.pieces()) as pieces:
+                assert [piece.text async for piece in pieces]
+    assert [request.get("early_action") for request in model.requests] == [True, None, None]
+
+
+async def test_another_mistake_is_not_asked_again(model: ModelServer) -> None:
+    model.script(Refuse(400, {"error": {"message": "too hot", "param": "temperature", "code": "invalid_input"}}))
+    with pytest.raises(InvalidInputError, match="too hot"):
+        await read(model.url, early_action=True)
+    assert len(model.requests) == 1
+
+
+async def test_early_action_can_be_switched_off(model: ModelServer) -> None:
+    known = {"x-autoglm-features": "early_action"}
+    model.script(Say("a", headers=known))
+    async with client_of(model.url, early_action=False) as client:
+        for _ in range(2):
+            async with client.ask(client.encode(HELLO)) as answer, aclosing(answer.pieces()) as pieces:
+                assert [piece.text async for piece in pieces]
+    assert not any("early_action" in request for request in model.requests)
+    event = 'event: action\ndata: {"object": "chat.completion.action", "index": 0, "action": {"type": "Back"}}\n\n'
+    model.script(Say("x", before=event))
+    assert (await read(model.url))[0] == "x"

@@ -65,7 +65,7 @@ def test_a_batch_on_and_off(folder: Path) -> None:
     rows = steps_of(on.engine)
     assert off.engine.runner._decode is None
     assert answers(on) == answers(off)
-    assert max(rows) == len(REQUESTS)
+    assert max(rows) >= len(REQUESTS)  # drafts are rows, too
 
 
 def test_preempted_rows_come_back(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from autoglm.engine.output import OutputStream
 from autoglm.engine.process import EngineProcess
-from autoglm.messages import SamplingParams
+from autoglm.messages import Ending, SamplingParams
 from autoglm.prompt import Tokenizer
 
 
@@ -52,3 +52,31 @@ def test_a_stop_while_loading_ends_the_load() -> None:
         with pytest.raises(SystemExit) as caught:
             process.progress(2, 2)
         assert caught.value.code == 0
+
+
+ENDING = Ending(name="closed", pattern=r"[^)]*?f\((?:'(?:[^'\\]|\\.)*'|[^')])*\)", character=")")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("say f('a)', 2) and go on", "say f('a)', 2)"),
+        ("f('it\\'s )') )", "f('it\\'s )')"),
+        ("no call) at all f(", None),
+        ("f(1)", "f(1)"),
+        ("f(1))) and more", "f(1)"),
+    ],
+)
+def test_an_answer_ends_where_it_is_complete(tokenizer: Tokenizer, text: str, last: str | None, size: int) -> None:
+    """However the text falls apart into tokens."""
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    stream = OutputStream(tokenizer, SamplingParams(ending=ENDING), (), 999)
+    found, reason = "", None
+    for token in (token for piece in pieces for token in tokenizer.encode(piece)):
+        piece = stream.push(token)
+        found += piece.text
+        if piece.reason is not None:
+            reason = (piece.reason, piece.matched)
+            break
+    assert (found, reason) == ((text, None) if last is None else (last, ("stop", "closed")))

@@ -130,20 +130,29 @@ _NAMES: dict[type[Action], str] = {
     LongPress: "Long Press",
     TakeOver: "Take_over",
     CallApi: "Call_API",
+    Finish: "finish",
 }
 """Where the client's name is not the class's."""
 
 
 def format_action(action: Action) -> str:
     """The client's spelling of ``action``: what a model writes inside ``<answer>``."""
+    name, given = named_arguments(action)
+    arguments = [f"{key}={_value(value)}" for key, value in given.items()]
     if isinstance(action, Finish):
-        return f"finish(message={_value(action.message)})"
-    name = "Type_Name" if isinstance(action, Type) and action.name else _NAMES.get(type(action), type(action).__name__)
-    given = {field.name: getattr(action, field.name) for field in fields(action) if field.name != "name"}
-    if isinstance(action, Wait):
-        given = {"duration": f"{action.seconds} seconds"}
-    arguments = [f"{key}={_value(value)}" for key, value in given.items() if value is not None]
+        return f"finish({', '.join(arguments)})"
     return f"do({', '.join([f'action={_value(name)}', *arguments])})"
+
+
+def named_arguments(action: Action) -> tuple[str, dict[str, str | Point]]:
+    """The client's name of ``action`` (``finish`` for the end of a task) and its keys and values."""
+    if isinstance(action, Wait):
+        return "Wait", {"duration": f"{action.seconds} seconds"}
+    given = {field.name: getattr(action, field.name) for field in fields(action) if field.name != "name"}
+    name = _NAMES.get(type(action), type(action).__name__)
+    if isinstance(action, Type) and action.name:
+        name = "Type_Name"
+    return name, {key: value for key, value in given.items() if value is not None}
 
 
 def _value(value: str | Point) -> str:

@@ -40,7 +40,7 @@ from autoglm.agent.actions import (
     Type,
     Wait,
 )
-from autoglm.agent.literals import read_duration, read_point, read_string, shorten
+from autoglm.agent.literals import POINT_PATTERN, STRING_PATTERN, read_duration, read_point, read_string, shorten
 from autoglm.errors import ActionParseError
 
 _TAGS = re.compile(r"(?:\s|</?think>|<answer>)*")
@@ -50,6 +50,17 @@ _CALL = re.compile(r"(do|finish)\s*\(\s*")
 _KEY = re.compile(r"([A-Za-z_]\w*)\s*=\s*")
 _COMMA = re.compile(r"\s*,\s*")
 _END = re.compile(r"\s*\)")
+_TAG = r"(?:\s|</?think>|<answer>)"
+_VALUE = f"(?:{STRING_PATTERN}|{POINT_PATTERN})"
+COMPLETE_ACTION = (
+    r"(?>(?P<opened>(?:\s*<think>)+)?)"
+    # Where the thought ends, as _thought() finds it: at once, at the first </think>, or at the first <answer>.
+    rf"(?>(?>(?(opened)(?:\s|<think>)*(?:</think>|<answer>){_TAG}*|{_TAG}*))(?=(?:do|finish)\s*\()"
+    rf"|(?s:.*?)</think>{_TAG}*|(?s:.*?)<answer>{_TAG}*)"
+    rf"(?:do|finish)\s*\(\s*{_KEY.pattern}{_VALUE}(?:{_COMMA.pattern}{_KEY.pattern}{_VALUE})*{_END.pattern}"
+)
+"""Matches a growing output from the closing parenthesis of its action on. What :func:`complete_action` then says is the
+last word: no text to come makes another action of it. A call in a thought that is still open does not match."""
 
 
 class _Form(NamedTuple):

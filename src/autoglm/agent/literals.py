@@ -13,6 +13,9 @@ _SHOWN = 80
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "/": "/", "\\": "\\", '"': '"', "'": "'"}
 _PLAIN = {quote: re.compile(rf"[^{quote}\\]*") for quote in "\"'"}
 _POINT = re.compile(r"\[\s*(-?[0-9]+)\s*,\s*(-?[0-9]+)\s*\]")
+STRING_PATTERN = "|".join(rf"{q}(?>[^{q}\\]+|\\(?:[nrtbf/\\\"']|u[0-9a-fA-F]{{4}}))*{q}" for q in "\"'")
+"""What :func:`read_string` reads, but for halves of surrogate pairs."""
+POINT_PATTERN = _POINT.pattern
 _DURATION = re.compile(r"([0-9]{1,9})\s*(?:seconds?)?")
 _COORDINATE = re.compile(r"0|[1-9][0-9]{0,2}")
 

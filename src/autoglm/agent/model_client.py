@@ -15,7 +15,15 @@ import msgspec
 from autoglm.agent.dialogue import Message
 from autoglm.agent.http_errors import MAX_ERROR_BYTES, error_of_event, error_of_response, retry_pause
 from autoglm.agent.sse import event_data
-from autoglm.errors import EngineUnavailableError, InvalidInputError, ModelServerError, RequestTimeoutError
+from autoglm.errors import (
+    AutoGLMError,
+    EngineUnavailableError,
+    InvalidInputError,
+    ModelServerError,
+    RequestTimeoutError,
+)
+
+_FEATURES, _EARLY_ACTION = "x-autoglm-features", "early_action"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,8 @@ class ModelConfig:
         max_characters: of one answer.
         session: name under which the server may remember answers and keep state; ``""``: none. The client has no
             such field.
+        early_action: let the server end an answer at its complete action, so that nothing is waited for that follows.
+            ``None``: as soon as the server has said that it can. A server that refuses is asked without from then on.
     """
 
     base_url: str
@@ -51,6 +61,7 @@ class ModelConfig:
     max_pause: float = 10.0
     max_characters: int = 65_536
     session: str = ""
+    early_action: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,8 @@ class ModelClient:
         # Reading has its own limits (see Answer.pieces); a read limit here would also cut waiting for the first token.
         limits = httpx.Timeout(config.connect_timeout, read=None)
         headers = {"Authorization": f"Bearer {config.api_key}", "Content-Type": "application/json"}
+        self._early_action = bool(config.early_action)
+        self._refused = False
         self._url = _endpoint(config.base_url)
         self._http = httpx.AsyncClient(timeout=limits, headers=headers)
 
@@ -171,6 +184,8 @@ class ModelClient:
         }
         if config.session:
             body["session"] = config.session
+        if self._early_action:
+            body["early_action"] = True
         return msgspec.json.encode(body)
 
     @asynccontextmanager
@@ -183,11 +198,14 @@ class ModelClient:
             AuthenticationError, NotFoundError, InvalidInputError, RequestTimeoutError, ModelServerError: by status.
         """
         tries = self.config.retries + 1
-        for attempt in range(1, tries + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             sent_at = time.perf_counter()
             response = await self._send(body)
             try:
                 if response.status_code == httpx.codes.OK:
+                    self._note_features(response.headers)
                     yield Answer(response, self.config, sent_at)
                     return
                 error = error_of_response(response.status_code, response.headers, await self._error_body(response))
@@ -195,10 +213,25 @@ class ModelClient:
                 raise ModelServerError("the connection to the model's server broke", field="base_url") from lost
             finally:
                 await response.aclose()
+            if _may_be_the_field(error) and (plain := self._without_extension(body)) is not None:
+                body, attempt = plain, attempt - 1  # a refusal of the field is no try
+                continue
             pause = retry_pause(error)
             if pause is None or pause > self.config.max_pause or attempt == tries:
                 raise error
             await asyncio.sleep(pause)
+
+    def _note_features(self, headers: httpx.Headers) -> None:
+        if self.config.early_action is None and not self._refused:
+            self._early_action = _EARLY_ACTION in headers.get(_FEATURES, "").replace(",", " ").split()
+
+    def _without_extension(self, body: bytes) -> bytes | None:
+        """``body`` as any server takes it; ``None`` if it is so already."""
+        fields = msgspec.json.decode(body)
+        if fields.pop(_EARLY_ACTION, None) is None:
+            return None
+        self._early_action, self._refused = False, True
+        return msgspec.json.encode(fields)
 
     async def _send(self, body: bytes) -> httpx.Response:
         request = self._http.build_request("POST", self._url, content=body)
@@ -235,6 +268,11 @@ class ModelClient:
         except TimeoutError:
             pass
         return bytes(body[:MAX_ERROR_BYTES])
+
+
+def _may_be_the_field(error: AutoGLMError) -> bool:
+    """Whether a server that does not know ``early_action`` may have refused it; not all say which field it was."""
+    return isinstance(error, InvalidInputError) and (error.field is None or _EARLY_ACTION in error.field)
 
 
 async def _next_event(events: AsyncGenerator[bytes, None], end: float, name: str, config: ModelConfig) -> bytes | None:

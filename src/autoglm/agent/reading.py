@@ -53,7 +53,8 @@ class OutputReader:
             return ""
         opening = _OPENING.match(self.text)
         begin = opening.end() if opening else 0
-        if self.text.startswith(_CALLS, begin):
+        # Directly behind <think> it is no action yet (see the grammar's _thought), but a thought that speaks of one.
+        if self.text.startswith(_CALLS, begin) and not self.text.endswith("<think>", 0, begin):
             self._thought_over = True
             return ""
         ends = [at for at in (self.text.find(tag, begin) for tag in _ENDS) if at >= 0]

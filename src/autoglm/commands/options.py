@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from autoglm.agent.examples import answer_examples
 from autoglm.engine import EngineConfig
 
 _CHOICES = {
@@ -25,6 +26,8 @@ _HELP = {
     "content_format": "what the chat template gets: a content list, or one string with images first",
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
+    "speculation": "draft tokens and verify several in a step; the answers are the same",
+    "draft_tokens": "drafted of one sequence in a step at most",
     "native_decode": "decode on the compiled kernels where they fit",
     "host_kv_bytes": "host memory for KV blocks that leave the pool; 0: off",
     "lookahead": "waiting requests whose cached blocks are evicted last; 0: off",
@@ -34,12 +37,13 @@ _HELP = {
     "share_features": "visual features go to disk and Redis, too",
     "host_kv_min_blocks": "compute fewer blocks again rather than load them; 0: measured at start",
 }
+_FIELDS = [field for field in msgspec.structs.fields(EngineConfig) if field.name != "draft_examples"]
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """One ``--option`` per field of :class:`EngineConfig`; a boolean gets ``--no-`` too."""
     group = parser.add_argument_group("engine")
-    for field in msgspec.structs.fields(EngineConfig):
+    for field in _FIELDS:
         flag = "--" + field.name.replace("_", "-")
         text = f"{_HELP.get(field.name, field.name.replace('_', ' '))} (default: {field.default})"
         if isinstance(field.default, bool):
@@ -51,6 +55,6 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_config(options: argparse.Namespace) -> EngineConfig:
-    """The engine's part of parsed options."""
-    values: dict[str, Any] = {f.name: getattr(options, f.name) for f in msgspec.structs.fields(EngineConfig)}
-    return EngineConfig(**values)
+    """The engine's part of parsed options. What answers look like, the engine learns from the agent's grammar."""
+    values: dict[str, Any] = {field.name: getattr(options, field.name) for field in _FIELDS}
+    return EngineConfig(**values, draft_examples=tuple(answer_examples()) if options.speculation else ())

@@ -33,6 +33,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         share_features: visual features go the same way.
         dual_streams: layout autoglm_phone: encode an image beside the layers that need none; off, one after the other.
         native_decode: decode on the compiled kernels where they fit; off, on torch.
+        speculation: draft tokens and verify several in a step, where that is quicker; the answers are the same.
+        draft_tokens: of one sequence in a step at most.
+        draft_examples: answers as the grammar has them: their fixed parts are drafted from the first answer on.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
 
@@ -62,6 +65,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     share_features: bool = True
     dual_streams: bool = True
     native_decode: bool = True
+    speculation: bool = True
+    draft_tokens: int = 3
+    draft_examples: tuple[str, ...] = ()
     check_integrity: bool = False
     prompt_workers: int = 2
     content_format: Literal["openai", "string"] = "openai"
@@ -74,7 +80,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         for name in ("block_size", "max_batch_tokens", "max_running", "max_waiting", "encoder_patches"):
             self._at_least(name, 1)
-        self._at_least("prompt_workers", 1)
+        for name in ("prompt_workers", "draft_tokens"):
+            self._at_least(name, 1)
         self._at_least("threads", 0)
         self._at_least("context_length", 2)  # one token of prompt, one of answer
         for name in ("kv_cache_bytes", "visual_cache_bytes", "image_cache_bytes", "token_cache_bytes"):

@@ -33,6 +33,11 @@ def threads_for(model: Model) -> int:
     return max(1, min(torch.get_num_threads(), -(-size // _BYTES_PER_THREAD)))
 
 
+def max_rows(config: EngineConfig) -> int:
+    """Of one step on the kernels."""
+    return config.max_running + (config.draft_tokens if config.speculation else 0)
+
+
 @dataclass(slots=True)
 class RowState:
     """A sequence as the kernels see it, for as long as it holds ``table``."""
@@ -50,7 +55,7 @@ class DecodeRunner:
         seen = config.max_images * model.visual_tokens if isinstance(model, AutoGLMPhoneModel) else 0
         tokens = max(context_length, seen)
         self._capacity = -(-context_length // config.block_size)
-        self._max_rows, self._max_tokens = config.max_running, tokens
+        self._max_rows, self._max_tokens = max_rows(config), tokens
         sizes = Sizes(self._max_rows, tokens, config.block_size, threads_for(model))
         self._decoder = NativeDecoder(model, kv, sizes)
 
@@ -66,8 +71,9 @@ class DecodeRunner:
         return cls(model, kv, config, context_length)
 
     def run(self, chunks: Seq[Chunk]) -> Tensor | None:
-        """fp32 logits ``[chunks that sample, vocab]``, valid until the next call; ``None``: not a step for it."""
-        if len(chunks) > self._max_rows or any(chunk.count > 1 for chunk in chunks):
+        """fp32 logits ``[rows sampled from, vocab]``, valid until the next call; ``None``: not a step for it."""
+        rows_in_all = sum(chunk.count for chunk in chunks)
+        if rows_in_all > self._max_rows or rows_in_all != len(chunks) + sum(len(chunk.draft) for chunk in chunks):
             return None
         rows = []
         for chunk in chunks:
@@ -90,6 +96,10 @@ class DecodeRunner:
             first, second, third = sequence.positions[:, at].tolist()
             position = (first, second, third)
         self._decoder.put(sequence.token_ids[at], position, at + 1, state.blocks, images, wanted=chunk.samples)
+        # A row sees those before it: the kernels write the KV of all rows of a layer before any of them attends.
+        for place, token in enumerate(chunk.draft, at + 1):
+            one = place + sequence.delta
+            self._decoder.put(token, (one, one, one), place + 1, state.blocks, images)
 
     def _state(self, sequence: Sequence) -> RowState:
         table = sequence.table

@@ -17,10 +17,12 @@ from autoglm.engine.host import host_tier
 from autoglm.engine.memory import kv_blocks
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
 from autoglm.engine.runner import ModelRunner
-from autoglm.engine.sampling import Choice, sample
+from autoglm.engine.sampling import Choice
 from autoglm.engine.scheduler import Chunk, Scheduler
 from autoglm.engine.sequence import Sequence
 from autoglm.engine.sharing import Sharing
+from autoglm.engine.speculation import Speculator
+from autoglm.engine.speculation.verify import settle
 from autoglm.errors import AutoGLMError, InvalidInputError
 from autoglm.messages import (
     Accepted,
@@ -70,9 +72,13 @@ class Engine:
             self.visual.tower = host.names.identity
             compute = found.compute if found else None
             self.sharing = Sharing(config, self.kv, host, self.visual, compute, model.device)
-        self.scheduler = Scheduler(config, self.kv, self.visual, self._copy, self.sharing)
+        self.speculator = Speculator.of(config, prompts.tokenizer, model.stop_token_ids, self.runner.rows_alike)
+        self.scheduler = Scheduler(config, self.kv, self.visual, self._copy, self.sharing, self.speculator)
         self.admission = Admission(config, model, prompts, blocks * config.block_size, ordinals)
         self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0
+        self.decode_steps = self.accepted_tokens = 0
+        # Of a step on the CPU: other processes do not count. A CUDA step passes while this thread waits.
+        self.clock = time.thread_time if model.device.type == "cpu" else time.perf_counter
         self._live: dict[str, list[Sequence]] = {}
         self._events: list[Event] = []
 
@@ -227,17 +233,21 @@ class Engine:
         )
 
     def _run(self, chunks: list[Chunk]) -> None:
-        now = time.perf_counter()
+        now, spent = time.perf_counter(), self.clock()
         for chunk in chunks:
             if not chunk.sequence.first_scheduled:
                 chunk.sequence.first_scheduled = now
         logits = self.runner.run(chunks)
-        sampling = [c.sequence for c in chunks if c.samples]
-        choices = sample(logits, [s.sampler for s in sampling]) if sampling else []
         for chunk in chunks:
-            self.scheduler.computed(chunk)
-        for sequence, choice in zip(sampling, choices, strict=True):
-            self._emit(sequence, choice)
+            self.scheduler.computed(chunk.known)
+        row = 0
+        for chunk in chunks:
+            if sampled := chunk.sampled:
+                self.decode_steps += chunk.sequence.generated > 0
+                self.accepted_tokens += settle(chunk, logits, row, self.scheduler.computed, self._emit)
+                row += sampled
+        if self.speculator is not None:
+            self.speculator.ran(chunks, self.clock() - spent)
         self.steps += 1
 
     def _emit(self, sequence: Sequence, choice: Choice) -> None:
@@ -271,11 +281,13 @@ class Engine:
                 del self._live[sequence.request_id]
 
     def _remember(self, sequence: Sequence) -> None:
-        """A choice is done: its session's hint, and what other processes may want of it."""
+        """A choice is done: its session's hint, what other processes may want of it, what it teaches about others."""
         if sequence.session:
             self.hints.note((sequence.salt, sequence.session), sequence.leaf, sequence.keep_seconds)
         if self.sharing is not None:
             self.sharing.finished(sequence.leaf)
+        if self.speculator is not None:
+            self.speculator.finished(sequence)
 
 
 def _check_quantization(device: str) -> None:

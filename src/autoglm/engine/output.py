@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoglm.messages import SamplingParams
+from autoglm.messages import Ending, SamplingParams
 from autoglm.prompt import IncrementalDetokenizer, StopChecker, Tokenizer
 
 
@@ -16,6 +17,25 @@ class Piece:
     text: str
     reason: str | None = None
     matched: str | int | None = None
+
+
+class _EndingWatch:
+    """Looks for the place where an answer is complete; next to nothing is done for most tokens."""
+
+    def __init__(self, ending: Ending) -> None:
+        self.name = ending.name
+        self._pattern = re.compile(ending.pattern)
+        self._character = ending.character
+        self._text = ""
+
+    def push(self, text: str) -> str | None:
+        """What of ``text`` belongs to the answer, if it completes it."""
+        before = len(self._text)
+        self._text += text
+        if self._character not in text:
+            return None
+        found = self._pattern.match(self._text)
+        return None if found is None else self._text[before : found.end()]
 
 
 class OutputStream:
@@ -34,6 +54,7 @@ class OutputStream:
         own = () if sampling.ignore_eos else tuple(stop_ids)
         self._stop_ids = frozenset(own + tuple(sampling.stop_token_ids))
         self._keep = sampling.include_stop_in_output
+        self._ending = None if sampling.ending is None else _EndingWatch(sampling.ending)
         self._min_tokens = sampling.min_tokens
         self._max_tokens = max_tokens
         self._count = 0
@@ -47,6 +68,8 @@ class OutputStream:
         text, matched = self._detokenizer.push(token), None
         if self._count > self._min_tokens:
             text, matched = self._stops.push(text)
+        if self._ending is not None and (last := self._ending.push(text)) is not None:
+            return Piece(last, "stop", self._ending.name)
         if matched is not None:
             return Piece(text + matched if self._keep else text, "stop", matched)
         if self._count >= self._max_tokens:

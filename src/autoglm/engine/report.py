@@ -26,6 +26,8 @@ def finish_of(sequence: Sequence, piece: Piece, now: float) -> Finish:
             completion_tokens=sequence.generated,
             cached_tokens=max(sequence.cached_tokens, 0),
             image_tokens=sequence.image_tokens,
+            drafted_tokens=sequence.drafted,
+            accepted_tokens=sequence.accepted,
         ),
         queue_seconds=sequence.first_scheduled - sequence.arrived,
         prefill_seconds=sequence.first_token - sequence.first_scheduled,
@@ -49,6 +51,7 @@ def logprobs_of(choice: Choice, tokenizer: Tokenizer) -> list[TokenLogprob] | No
 def stats_of(engine: Engine) -> Stats:
     """A snapshot of counters and sizes."""
     kv, visual = engine.kv, engine.visual
+    drafted = engine.speculator.drafted if engine.speculator is not None else 0
     token_bytes = engine.model.kv_spec.bytes_per_token * kv.block_size
     caches = [
         CacheStats(
@@ -86,6 +89,11 @@ def stats_of(engine: Engine) -> Stats:
         prompt_tokens=engine.prompt_tokens,
         cached_tokens=engine.cached_tokens,
         generated_tokens=engine.generated_tokens,
+        decode_steps=engine.decode_steps,
+        drafted_tokens=drafted,
+        accepted_tokens=engine.accepted_tokens,
+        acceptance_rate=engine.accepted_tokens / drafted if drafted else 0.0,
+        tokens_per_step=1 + engine.accepted_tokens / engine.decode_steps if engine.decode_steps else 0.0,
         kv_blocks_total=kv.num_blocks,
         kv_blocks_free=kv.available,
         kv_block_tokens=kv.block_size,

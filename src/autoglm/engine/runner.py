@@ -15,6 +15,7 @@ from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice, VisualSpan
+from autoglm.model.native.decoder import ROWS_ALIKE
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
 
@@ -37,13 +38,18 @@ class ModelRunner:
         """The memory behind the block pool."""
         return self._kv
 
+    @property
+    def rows_alike(self) -> int:
+        """Steps of at most so many rows are computed alike, bit for bit; 0: it depends on the number."""
+        return 0 if self._decode is None else ROWS_ALIKE
+
     def copy(self, copy: PartialCopy) -> None:
         """Copy-on-write of a partly matching block."""
         rows = self._offsets[: copy.tokens].to(self.model.device)
         self._kv.copy_slots(rows + copy.source * self.block_size, rows + copy.target * self.block_size)
 
     def run(self, chunks: Seq[Chunk]) -> Tensor:
-        """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``; valid until the next call."""
+        """fp32 logits ``[rows sampled from, vocab]``, in order of ``chunks``; valid until the next call."""
         if self._decode is not None and (logits := self._decode.run(chunks)) is not None:
             return logits
         return self._run_modules(chunks)
@@ -108,12 +114,11 @@ class ModelRunner:
         for chunk in chunks:
             sequence, row = chunk.sequence, len(ids)
             slots, run_start = self._slots(sequence)
-            ids += sequence.token_ids[chunk.start : chunk.end]
+            ids += chunk.tokens
             positions.append(_positions(sequence, chunk.start, chunk.end))
             new_slots.append(slots[chunk.start : chunk.end])
             slices.append(SequenceSlice(row, chunk.count, chunk.end, slots[: chunk.end], run_start))
-            if chunk.samples:
-                last_rows.append(len(ids) - 1)
+            last_rows += range(len(ids) - chunk.sampled, len(ids))
         device = self.model.device
         context = ForwardContext(
             positions=torch.cat(positions, dim=1).to(device) if len(positions) > 1 else positions[0].to(device),

@@ -137,7 +137,9 @@ class SamplerState:
 
 def sample(logits: Tensor, states: Sequence[SamplerState]) -> list[Choice]:
     """One token per row of fp32 ``logits [rows, vocab]``."""
-    return [
-        state.best(logits, row) if state.greedy_by_counts else state.choose(logits[row])
-        for row, state in enumerate(states)
-    ]
+    return [sample_row(logits, row, state) for row, state in enumerate(states)]
+
+
+def sample_row(logits: Tensor, row: int, state: SamplerState) -> Choice:
+    """A token from a row of fp32 ``logits [rows, vocab]`` (which may be overwritten)."""
+    return state.best(logits, row) if state.greedy_by_counts else state.choose(logits[row])

@@ -10,21 +10,23 @@ from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from autoglm.cache import KVCache, PartialCopy, VisualCache
+from autoglm.cache import BlockTable, KVCache, PartialCopy, VisualCache
 from autoglm.engine.budget import Budget, FeatureKey
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.sequence import Sequence, State, by_rank
 from autoglm.engine.sharing import Sharing
+from autoglm.engine.speculation import Speculator
 from autoglm.model.context import ImageFeatures
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens ``[start, start + count)`` of a sequence."""
+    """Tokens ``[start, start + count)`` of a sequence, the last of which may be no more than drafted."""
 
     sequence: Sequence
     start: int
     count: int
+    draft: tuple[int, ...] = ()
 
     @property
     def end(self) -> int:
@@ -33,7 +35,21 @@ class Chunk:
     @property
     def samples(self) -> bool:
         """Whether the chunk ends at the sequence's end, so that its last row gives the next token."""
-        return self.end == len(self.sequence.token_ids)
+        return self.end >= len(self.sequence.token_ids)
+
+    @property
+    def sampled(self) -> int:
+        """Rows whose logits are wanted: the last one, with a draft the one before each drafted token too."""
+        return 1 + len(self.draft) if self.samples else 0
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.sequence.token_ids[self.start : self.end], *self.draft]
+
+    @property
+    def known(self) -> Chunk:
+        """Without the draft."""
+        return Chunk(self.sequence, self.start, self.count - len(self.draft)) if self.draft else self
 
 
 class Scheduler:
@@ -46,12 +62,14 @@ class Scheduler:
         visual: VisualCache[ImageFeatures],
         copy: Callable[[PartialCopy], None],
         sharing: Sharing | None = None,
+        speculator: Speculator | None = None,
     ) -> None:
         self._config = config
         self._kv = kv
         self._visual = visual
         self._copy = copy
         self._sharing = sharing
+        self._speculator = speculator
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.preemptions = 0
@@ -78,6 +96,9 @@ class Scheduler:
         budget = Budget(self._config.max_batch_tokens, self._config.encoder_patches)
         chunks: dict[Sequence, Chunk] = {}
         ranked = by_rank(self.running)
+        if self._speculator is not None:
+            decoding = [s for s in ranked if s.remaining == 1 and s.generated]
+            self._speculator.plan(decoding, budget.tokens)
         for sequence in ranked:
             if sequence.state is State.RUNNING and sequence.remaining == 1:
                 self._continue(sequence, budget, chunks)
@@ -132,8 +153,16 @@ class Scheduler:
             self._preempt(victim, budget, chunks)
             if victim is sequence:
                 return
+        if sequence.outlook is not None and sequence.remaining == 1:
+            chunk = self._drafted(chunk, sequence.table, sequence.outlook.draft)
         chunks[sequence] = chunk
         budget.tokens -= chunk.count
+
+    def _drafted(self, chunk: Chunk, table: BlockTable, draft: tuple[int, ...]) -> Chunk:
+        """The chunk with a draft, if there is room for it: nobody gives way to a guess."""
+        if not draft or not self._kv.grow(table, chunk.end + len(draft)):
+            return chunk
+        return Chunk(chunk.sequence, chunk.start, chunk.count + len(draft), draft)
 
     def _admit_next(self, sequence: Sequence, budget: Budget, chunks: dict[Sequence, Chunk]) -> bool:
         """Whether the sequences behind this one may be admitted too."""

@@ -20,6 +20,7 @@ from autoglm.prompt import PlacedImage
 
 if TYPE_CHECKING:
     from autoglm.engine.decode import RowState
+    from autoglm.engine.speculation.speculator import Outlook
 
 
 class State(Enum):
@@ -56,6 +57,7 @@ class Sequence:
         session: what its KV should be kept for, and how long (see :class:`~autoglm.cache.SessionHints`).
         shield: what it holds back from eviction while it waits. fetch: what it waits for; parents of the fetched
             blocks and keys of the fetched features, by name. leaf: its last whole block, once it gave its table back.
+        outlook: what is guessed of its next tokens. drafted, accepted: guessed tokens that were verified, were right.
         leader: the first choice of the same request: the others wait until it has the prompt's KV to share.
     """
 
@@ -92,6 +94,9 @@ class Sequence:
     slots: Tensor | None = None
     run_start: int | None = None
     row_state: RowState | None = None
+    outlook: Outlook | None = None
+    drafted: int = 0
+    accepted: int = 0
     arrived: float = field(default_factory=time.perf_counter)
     first_scheduled: float = 0.0
     first_token: float = 0.0

@@ -23,7 +23,7 @@ from autoglm.messages.events import (
     TopLogprob,
     Usage,
 )
-from autoglm.messages.sampling import SamplingParams
+from autoglm.messages.sampling import Ending, SamplingParams
 from autoglm.messages.wire import (
     MAX_FRAME_BYTES,
     FrameDecoder,
@@ -40,6 +40,7 @@ __all__ = [
     "Cancel",
     "ChatMessage",
     "Command",
+    "Ending",
     "ErrorInfo",
     "Event",
     "Failed",

@@ -84,12 +84,18 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Token counts of one choice. ``cached_tokens``: prompt tokens whose KV was reused, not computed."""
+    """Token counts of one choice.
+
+    ``cached_tokens``: prompt tokens whose KV was reused, not computed. ``drafted_tokens`` were guessed and verified,
+    ``accepted_tokens`` of them were right: so many steps were saved.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
     image_tokens: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Finish(Struct, frozen=True, kw_only=True):
@@ -140,7 +146,10 @@ class CacheStats(Struct, frozen=True, kw_only=True):
 
 
 class Stats(Struct, frozen=True, kw_only=True):
-    """A snapshot of the engine. Times in seconds, sizes in bytes, totals since start."""
+    """A snapshot of the engine. Times in seconds, sizes in bytes, totals since start.
+
+    ``decode_steps`` counts each sequence of a step; ``tokens_per_step`` is 1 without drafts.
+    """
 
     waiting: int
     running: int
@@ -154,6 +163,11 @@ class Stats(Struct, frozen=True, kw_only=True):
     kv_block_tokens: int
     resident_bytes: int
     caches: list[CacheStats]
+    decode_steps: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    acceptance_rate: float = 0.0
+    tokens_per_step: float = 0.0
 
 
 class StatsReply(Struct, frozen=True, tag="stats"):

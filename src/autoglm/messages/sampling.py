@@ -7,6 +7,20 @@ from msgspec import Struct
 from autoglm.errors import InvalidInputError
 
 
+class Ending(Struct, frozen=True, kw_only=True):
+    """Where an answer is complete before the model says so.
+
+    Attributes:
+        name: what the answer is then said to have been stopped by.
+        pattern: a regular expression; the answer ends where it first matches, from the answer's beginning on.
+        character: the last of every match. The pattern is tried when it arrives, not for every token.
+    """
+
+    name: str
+    pattern: str
+    character: str
+
+
 class SamplingParams(Struct, frozen=True, kw_only=True):
     """How tokens are chosen and when to stop.
 
@@ -17,6 +31,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True):
     Attributes:
         max_tokens: new tokens at most; ``None``: up to the context. Clamped to it, never refused.
         logprobs: number of alternatives to report per token (0: the chosen token only); ``None``: off.
+        ending: the answer may end early, with reason ``stop``.
         seed: fixes the draws of this request alone, whatever else is in the batch.
     """
 
@@ -34,6 +49,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True):
     logprobs: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    ending: Ending | None = None
     include_stop_in_output: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = True

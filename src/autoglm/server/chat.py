@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from autoglm.errors import AutoGLMError, RequestTimeoutError
 from autoglm.messages import Accepted, Output, TokenLogprob, Usage
 from autoglm.server.config import ServerConfig
+from autoglm.server.early_action import FEATURES, action_of
 from autoglm.server.metrics import RequestTimer
 from autoglm.server.problems import body_of, info_of, response_of
 from autoglm.server.protocol import ChatRequest
@@ -113,7 +114,7 @@ class ChatReply(Response):
             logprobs.setdefault(event.index, []).extend(event.logprobs or [])
             if event.finish is not None:
                 ends[event.index] = event
-        choices = [
+        choices: list[dict[str, Any]] = [
             {
                 "index": index,
                 "message": {"role": "assistant", "content": "".join(texts[index]), "refusal": None},
@@ -123,10 +124,13 @@ class ChatReply(Response):
             for index, end in sorted(ends.items())
             if (finish := end.finish) is not None
         ]
+        if self._request.early_action:
+            for choice in choices:
+                choice["action"] = action_of(choice["message"]["content"])
         usages = [end.finish.usage for _, end in sorted(ends.items()) if end.finish is not None]
         self._timer.usage(usages)
         head = envelope("chat.completion", self._stream.id, self._created, self._request.model)
-        headers = {CACHE_HEADER: self._stream.how} if self._stream.how else None
+        headers = FEATURES | ({CACHE_HEADER: self._stream.how} if self._stream.how else {})
         return JSONResponse(head | {"choices": choices, "usage": usage_of(usages)}, headers=headers)
 
     async def _send_stream(self, send: Send) -> None:
@@ -134,37 +138,49 @@ class ChatReply(Response):
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
+            *((name.encode(), value.encode()) for name, value in FEATURES.items()),
         ]
         if self._stream.how:
             headers.append((CACHE_HEADER.encode(), self._stream.how.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for chunk in self._chunks():
-            await self._write(send, _event(chunk), more=True)
+            await self._write(send, chunk, more=True)
         await self._write(send, b"data: [DONE]\n\n", more=False)
 
-    async def _chunks(self) -> AsyncIterator[dict[str, Any]]:
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        """Events, encoded."""
         head = envelope("chat.completion.chunk", self._stream.id, self._created, self._request.model)
         options = self._request.stream_options
         with_usage = options is not None and options.include_usage
         if with_usage:
             head["usage"] = None
         for index in range(self._request.n or 1):
-            yield head | {"choices": [_choice(index, {"role": "assistant", "content": ""})]}
+            yield _event(head | {"choices": [_choice(index, {"role": "assistant", "content": ""})]})
         usages: dict[int, Usage] = {}
+        texts: dict[int, str] = {}
         while (event := await self._stream.next()) is not None:
             if not isinstance(event, Output):
                 continue
             self._timer.tokens(len(event.token_ids))
             logprobs = logprobs_of(event.logprobs)
             if event.text or logprobs:
-                yield head | {"choices": [_choice(event.index, {"content": event.text}, logprobs)]}
+                yield _event(head | {"choices": [_choice(event.index, {"content": event.text}, logprobs)]})
+            if self._request.early_action:
+                texts[event.index] = texts.get(event.index, "") + event.text
             if event.finish is not None:
+                if (action := action_of(texts.get(event.index, ""))) is not None:
+                    yield self._action(event.index, action)
                 usages[event.index] = event.finish.usage
-                yield head | {"choices": [_choice(event.index, {}, None, event.finish.reason)]}
+                yield _event(head | {"choices": [_choice(event.index, {}, None, event.finish.reason)]})
         ordered = [usage for _, usage in sorted(usages.items())]
         self._timer.usage(ordered)
         if with_usage:
-            yield head | {"choices": [], "usage": usage_of(ordered)}
+            yield _event(head | {"choices": [], "usage": usage_of(ordered)})
+
+    def _action(self, index: int, action: dict[str, Any]) -> bytes:
+        """The event that says what to do, before the chunk that ends the choice."""
+        head = envelope("chat.completion.action", self._stream.id, self._created, self._request.model)
+        return b"event: action\n" + _event(head | {"index": index, "action": action, "choices": []})
 
 
 def _choice(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from autoglm.errors import InvalidInputError, NotFoundError
 from autoglm.messages import ChatMessage, ImagePart, SamplingParams, Submit, TextPart
+from autoglm.server.early_action import EARLY_ACTION
 from autoglm.server.images import ImageSource
 from autoglm.server.protocol import ChatRequest, Message, drop_neutral
 
@@ -94,6 +95,7 @@ def _sampling(r: ChatRequest) -> SamplingParams:
         "include_stop_in_output": r.include_stop_str_in_output,
         "ignore_eos": r.ignore_eos,
         "skip_special_tokens": r.skip_special_tokens,
+        "ending": EARLY_ACTION if r.early_action else None,
     }
     params = SamplingParams(stop=stop, **{k: v for k, v in given.items() if v is not None})
     params.validate()

@@ -49,7 +49,8 @@ def _chat_body() -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {
             "200": {
-                "description": "The completion, or its chunks as server-sent events.",
+                "description": "The completion, or its chunks as server-sent events. With `early_action`, an event "
+                "named `action` holds `{index, action: {type, arguments}}` before the chunk that ends the choice.",
                 "content": {
                     "application/json": {"schema": {"type": "object", "required": ["id", "object", "choices"]}},
                     "text/event-stream": {"schema": {"type": "string"}},

@@ -116,6 +116,16 @@ class ChatRequest(_Body):
     include_stop_str_in_output: bool | None = None
     priority: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None
     cache_salt: Annotated[str, Field(max_length=512)] | None = None
+    early_action: (
+        Annotated[
+            bool,
+            Field(
+                description="End each choice at the closing parenthesis of its `do(...)` or `finish(...)`, and give "
+                "the parsed action: streamed as an event named `action`, else as the choice's field `action`."
+            ),
+        ]
+        | None
+    ) = None
     session: (
         Annotated[str, Field(pattern=SESSION_PATTERN, description="Names the dialogue whose answers may be reused.")]
         | None

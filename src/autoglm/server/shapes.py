@@ -34,6 +34,10 @@ def usage_of(usages: Iterable[Usage]) -> dict[str, Any]:
             "cached_tokens": every[0].cached_tokens,
             "image_tokens": every[0].image_tokens,
         },
+        "completion_tokens_details": {
+            "drafted_tokens": sum(u.drafted_tokens for u in every),
+            "accepted_tokens": sum(u.accepted_tokens for u in every),
+        },
     }
 
 
