@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -54,10 +54,15 @@ class Step:
 
 @dataclass(slots=True)
 class Phone:
-    """The Open-AutoGLM client: its newest turn alone shows a screen, and it frames answers once more."""
+    """The Open-AutoGLM client: its newest turn alone shows a screen, and it frames answers once more.
+
+    Attributes:
+        private: each request has a salt of its own, so that nothing is shared with any other.
+    """
 
     number: int
     script: Script
+    private: bool = False
     messages: list[ChatMessage] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -71,7 +76,9 @@ class Phone:
         text = head + _text(self.script.turn_words, 7 * self.number + step)
         self.messages.append(ChatMessage("user", [ImagePart(screen), TextPart(text)]))
         sampling = SamplingParams(temperature=0.0, max_tokens=self.script.new_tokens, ignore_eos=True)
-        return Submit(id=f"{self.number}/{step}", messages=list(self.messages), sampling=sampling)
+        name = f"{self.number}/{step}"
+        salt = name if self.private else ""
+        return Submit(id=name, messages=list(self.messages), sampling=sampling, cache_salt=salt)
 
     def hear(self, text: str, step: Step) -> None:
         """The answer; random weights speak of no action, so all of it is taken for one, as the client does."""
@@ -124,11 +131,18 @@ def serving(engine: Engine) -> Iterator[Connection]:
         theirs.close()
 
 
-def play(connection: Connection, phones: list[Phone], think: float = 0.0) -> float:
-    """All phones' dialogues, side by side, each ``think`` seconds between an answer and the next request.
+def play(
+    connection: Connection, phones: list[Phone], think: float = 0.0, watch: Callable[[], None] = lambda: None
+) -> float:
+    """All phones' dialogues, side by side; a single one waits ``think`` seconds between an answer and its next request.
+
+    Args:
+        watch: called whenever something came from the engine.
 
     Returns the seconds from the first request to the last token.
     """
+    if think and len(phones) > 1:
+        raise ValueError("only a single phone can take its time")
     begun = time.perf_counter()
     open_: dict[str, tuple[Phone, float, float, Step, list[str]]] = {}
 
@@ -141,7 +155,9 @@ def play(connection: Connection, phones: list[Phone], think: float = 0.0) -> flo
     for phone in phones:
         ask(phone)
     while open_:
-        for event in connection.events():
+        events = connection.events()
+        watch()
+        for event in events:
             if not isinstance(event, Output):
                 continue
             phone, start, cpu, step, texts = open_[event.id]

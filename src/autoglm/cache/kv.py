@@ -94,6 +94,10 @@ class KVCache:
         """Blocks taken although somebody waited for them."""
         return self._pool.shielded_evictions
 
+    def idle_blocks(self, worth: Worth) -> int:
+        """Blocks that nobody holds or waits for, of content worth this much."""
+        return self._pool.idle(worth)
+
     def evictions_of(self, worth: Worth) -> int:
         """Blocks taken back whose content was worth no more."""
         return self._pool.evicted[worth]

@@ -71,6 +71,11 @@ class VisualCache(Generic[T]):
     def __contains__(self, key: tuple[str, bytes]) -> bool:
         return key in self._entries
 
+    @property
+    def dropped_entries(self) -> int:
+        """Entries that :meth:`drop` named and nobody used since."""
+        return sum(entry.dropped for entry in self._entries.values())
+
     def name(self, key: tuple[str, bytes]) -> bytes:
         """What the features are called in any process: a digest of content, processor, tower and salt."""
         salt, digest = key
