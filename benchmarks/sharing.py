@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -36,7 +37,7 @@ RESULT = ROOT / "benchmarks" / "results" / "sharing.json"
 PLOT = ROOT / "docs" / "images" / "sharing.svg"
 SUBJECTS = ("independent", "shared")
 SESSIONS = 16
-FULL = Script(steps=6, new_tokens=150, system_words=1400, turn_words=25, side=336)
+FULL = Script(steps=6, new_tokens=64, system_words=1000, turn_words=25, side=336)
 QUICK = Script(steps=2, new_tokens=4, system_words=60, turn_words=8, side=112)
 
 
@@ -80,6 +81,7 @@ class Count:
     ttft: float
     answer: float
     seconds: float
+    cpu: float
     tokens: list[list[int]]
 
 
@@ -100,8 +102,10 @@ def count(checkpoint: Path, script: Script, sessions: int, *, shared: bool) -> C
         most[0] = max(most[0], kv.num_blocks - kv.available)
         most[1] = max(most[1], len(engine.scheduler.running))
 
+    cpu = time.process_time()
     with serving(engine) as connection:
         seconds = play(connection, phones, watch=watch)
+    cpu = time.process_time() - cpu
     engine.check_integrity()
     if kv.counters.evictions or engine.visual.counters.evictions:
         raise RuntimeError("the pools must hold everything, or nothing is compared")
@@ -115,6 +119,7 @@ def count(checkpoint: Path, script: Script, sessions: int, *, shared: bool) -> C
         ttft=fmean(step.ttft for step in steps),
         answer=fmean(step.seconds for step in steps),
         seconds=seconds,
+        cpu=cpu,
         tokens=[step.tokens for step in steps],
     )
 
@@ -142,6 +147,7 @@ def rows_of(counts: dict[str, list[Count]], size: Bytes, case: str) -> list[Row]
             add(subject, "TTFT", "s", run.ttft)
             add(subject, "answer", "s", run.answer)
             add(subject, "total", "s", run.seconds)
+            add(subject, "total, CPU", "CPU s", run.cpu)
     for (subject, metric), found in values.items():
         value, base = fmean(found), fmean(values["independent", metric])
         rows.append(

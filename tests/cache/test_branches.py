@@ -6,8 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from autoglm.cache import KVCache, Node, Worth
+from autoglm.cache import ImageOrdinals, KVCache, Node, Worth
 from autoglm.cache.blocks import BlockPool
+from autoglm.cache.host import ChainNames, HostTier, NoTransfer
 
 SIZE, BLOCKS = 4, 10
 
@@ -206,3 +207,14 @@ def test_guesses_are_bounded_and_go_before_what_was_asked_for() -> None:
     assert cache.indexed_blocks == 6  # the newest guess of two blocks, and all of what was asked for
     run(cache, [200 + i for i in range(16)])
     assert known(cache, [70 + i for i in range(16)]) == 16
+
+
+def test_host_memory_is_not_filled_with_what_was_dropped() -> None:
+    host = HostTier(ChainNames(b"", ImageOrdinals()), NoTransfer(), pages=16, page_bytes=64)
+    cache = KVCache(4, SIZE, host=host)
+    leaf = run(cache, OLD[:12])
+    cache.branches.drop(leaf, "", NEXT)
+    run(cache, [70 + i for i in range(16)])
+    cache.flush()
+    # The beginning that the next request shares is kept, the rest of the branch is not.
+    assert (cache.evictions_of(Worth.DROPPED), host.counters.saves) == (2, 1)

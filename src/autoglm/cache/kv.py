@@ -131,9 +131,10 @@ class KVCache:
             tokens = len(table.blocks) * self.block_size
         elif match.partial is not None:
             source = match.partial.block
+            worth = self._pool.worth(source)  # to be copied does not make the rest of it more likely to be asked for
             self._pool.hold(source)  # so that taking the target cannot evict it
             target = self._pool.take(1)
-            self._pool.drop([source], self._index.__contains__)
+            self._pool.drop([source], self._index.__contains__, worth)
             if target is not None:
                 table.blocks += target
                 copy = PartialCopy(source, target[0], match.partial_tokens)

@@ -185,6 +185,9 @@ class Engine:
     def keep(self, command: KeepSession) -> None:
         """Hold on to, or let go of, the KV of a session."""
         self.hints.keep((command.cache_salt, command.session), command.seconds)
+        if command.seconds <= 0:
+            for dialogue in self.dialogues.purge(command.session):
+                self.idle.give_up(dialogue)
 
     def info(self) -> ModelInfo:
         """What is loaded."""

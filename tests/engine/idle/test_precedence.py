@@ -11,7 +11,7 @@ import pytest
 from autoglm.cache import Worth
 from autoglm.engine.idle.prefill import Pace
 from autoglm.errors import InvalidInputError
-from autoglm.messages import ChatMessage, TextPart
+from autoglm.messages import ChatMessage, KeepSession, TextPart
 from tests.engine.harness import GREEDY, Driver, engine_of, screen, user
 from tests.engine.idle.client import Client, idle, step
 
@@ -103,6 +103,15 @@ def test_cancelling_forgets_the_request_not_the_guess(checkpoint: Path, steps: i
     assert driver.ask(request, SHORT).finish is not None
     assert not driver.engine.dialogues._live
     idle(driver)
+
+
+def test_a_purged_session_is_forgotten(checkpoint: Path) -> None:
+    driver, client = Driver(engine_of(checkpoint, idle_step_ms=1)), Client("a task of some length " * 6)
+    step(driver, client, sampling=SHORT, session="s")
+    assert idle(driver, 1) == 1
+    driver.engine.keep(KeepSession(session="s", seconds=0.0))
+    assert len(driver.engine.dialogues) == driver.engine.idle.open_tables == 0
+    assert idle(driver) == 0
 
 
 def test_closing_lets_go_of_everything(checkpoint: Path) -> None:

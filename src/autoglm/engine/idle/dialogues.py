@@ -92,7 +92,7 @@ class Dialogues:
 
     def begin(self, sequence: Sequence, shadow: Shadow) -> Dialogue | None:
         """A request arrived; returns the dialogue it goes on with, which is over."""
-        name = f"session {sequence.session}" if sequence.session else fingerprint(shadow.messages)
+        name = _name(sequence.session) if sequence.session else fingerprint(shadow.messages)
         key = (sequence.salt, name)
         dialogue = Dialogue(key, shadow)
         old, rule = self._predecessor(key, shadow)
@@ -135,6 +135,13 @@ class Dialogues:
         if dialogue is not None:
             self._shown.subtract(self._images(dialogue))
             self._shown += Counter()
+
+    def purge(self, session: str) -> list[Dialogue]:
+        """Forget what is remembered of a named session; returns it."""
+        found = [d for (_, name), ds in self._resting.items() if name == _name(session) for d in ds]
+        for dialogue in found:
+            self._forget(dialogue)
+        return found
 
     def resting(self, dialogue: Dialogue) -> bool:
         """Whether its answer is its newest state."""
@@ -196,6 +203,10 @@ def fingerprint(messages: tuple[ChatMessage, ...]) -> str:
         if message.role == "user":
             break
     return digest.hexdigest()
+
+
+def _name(session: str) -> str:
+    return f"session {session}"  # no fingerprint has a blank
 
 
 def _first_guess(shadow: Shadow) -> Rule | None:
