@@ -81,7 +81,7 @@ class Engine:
             self.visual,
             self.dialogues,
             prompts,
-            run=self.runner.run,
+            run=self._run_ahead,
             copy=self._copy,
             outline=self._outline,
             step_seconds=config.idle_step_ms / 1e3,
@@ -312,6 +312,11 @@ class Engine:
             self.idle.arrived(dialogue, sequence)
             if self.config.idle_prefill:
                 self.idle.expect(dialogue)
+
+    def _run_ahead(self, chunks: list[Chunk]) -> None:
+        self.runner.run(chunks)
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)  # else steps queue up there, and real work behind them
 
     def _outline(self, prediction: Prediction, salt: str) -> Sequence:
         sampling = SamplingParams(temperature=0.0, max_tokens=1)

@@ -101,7 +101,7 @@ def stats_of(engine: Engine) -> Stats:
         idle_computed_tokens=engine.idle.counters.computed_tokens,
         idle_saved_tokens=engine.idle.counters.saved_tokens,
         idle_interruptions=engine.idle.counters.interruptions,
-        dropped_images=engine.dialogues.counters.images,
+        dropped_images=engine.dialogues.dropped_images,
         dropped_blocks=kv.branches.dropped_blocks,
         caches=caches,
     )

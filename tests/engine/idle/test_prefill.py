@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -55,3 +56,14 @@ def test_the_phone_clients_rule_needs_no_learning(layout: Path) -> None:
     idle(driver)
     known = text_before_the_screen(driver, client)
     assert step(driver, client, sampling=SHORT).cached >= known
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"stop": ("o", "R"), "ignore_eos": False}, {"stop": ("o",), "include_stop_in_output": True}]
+)
+def test_the_text_of_an_answer_is_found_again(checkpoint: Path, changes: dict[str, Any]) -> None:
+    driver = Driver(engine_of(checkpoint))
+    result = driver.ask(Client().show(), msgspec.structs.replace(SHORT, **changes))
+    (dialogue,) = driver.engine.dialogues._order
+    assert dialogue.answer is not None
+    assert dialogue.answer.text == result.text

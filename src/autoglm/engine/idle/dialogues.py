@@ -50,18 +50,13 @@ class Dialogue:
         return self.key[0]
 
 
-@dataclass(slots=True)
-class DropCounters:
-    """Since start: images that a dialogue's next request no longer had, rules learnt."""
-
-    images: int = 0
-    rules: int = 0
-
-
 class Dialogues:
     """Bounded: at most ``most`` dialogues and ``most_chars`` characters; who asked longest ago is forgotten.
 
     Not thread-safe: the engine's loop owns it.
+
+    Attributes:
+        dropped_images: since start, images that a dialogue's next request no longer had.
     """
 
     def __init__(
@@ -85,7 +80,7 @@ class Dialogues:
         self._live: dict[str, Dialogue] = {}
         self._rules: OrderedDict[str, Rule] = OrderedDict()
         self._shown: Counter[tuple[str, bytes]] = Counter()
-        self.counters = DropCounters()
+        self.dropped_images = 0
 
     def __len__(self) -> int:
         return len(self._order)
@@ -102,7 +97,6 @@ class Dialogues:
             dialogue.before, dialogue.before_known = old.ahead, old.ahead_known
         dialogue.rule = dialogue.rule or self._rules.get(key[0]) or _first_guess(shadow)
         if rule is not None:
-            self.counters.rules += 1
             self._rules[key[0]] = rule
             self._rules.move_to_end(key[0])
             if len(self._rules) > _MOST_RULES:
@@ -179,7 +173,7 @@ class Dialogues:
     def _dropped(self, old: Dialogue, new: Dialogue, sequence: Sequence) -> None:
         """What only images needed that are gone is the first to be evicted."""
         gone = [digest for digest in old.shadow.images if digest not in new.shadow.images]
-        self.counters.images += len(gone)
+        self.dropped_images += len(gone)
         if not gone or not self._drop:
             return
         for digest in gone:

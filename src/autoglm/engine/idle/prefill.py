@@ -15,8 +15,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from autoglm.cache import KVCache, PartialCopy, VisualCache
 from autoglm.engine.idle.dialogues import Dialogue, Dialogues
 from autoglm.engine.idle.job import Job
@@ -48,7 +46,7 @@ class IdlePrefill:
     """Predicts and computes. Not thread-safe: the engine's loop owns it.
 
     Args:
-        run: runs a step of chunks.
+        run: runs a step of chunks, to its end.
         outline: a built prompt as a sequence that no client waits for.
         step_seconds: how long a step may take, and so how long real work can be held up; most_tokens: of a step.
     """
@@ -60,7 +58,7 @@ class IdlePrefill:
         dialogues: Dialogues,
         prompts: PromptBuilder,
         *,
-        run: Callable[[list[Chunk]], Tensor],
+        run: Callable[[list[Chunk]], None],
         copy: Callable[[PartialCopy], None],
         outline: Callable[[Prediction, str], Sequence],
         step_seconds: float,
