@@ -25,19 +25,26 @@ def key(name: int) -> tuple[str, bytes]:
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     capacity=st.integers(0, 12),
-    actions=st.lists(st.tuples(st.sampled_from(["use", "drop"]), st.integers(0, 5)), max_size=60),
+    actions=st.lists(
+        st.tuples(st.sampled_from(["use", "use", "unpin", "unpin", "drop"]), st.integers(0, 5)), max_size=60
+    ),
 )
 def test_against_a_plain_lru(capacity: int, actions: list[tuple[str, int]]) -> None:
     cache: VisualCache[Blob] = VisualCache(capacity)
     order: list[int] = []
     pins = dict.fromkeys(range(6), 0)
+    dropped: set[int] = set()
+    early = 0
 
     def shrink() -> None:
+        nonlocal early
         while sum(1 + n for n in order) > capacity:
             victim = next((n for n in order if not pins[n]), None)
             if victim is None:
                 return
             order.remove(victim)
+            early += victim in dropped
+            dropped.discard(victim)
 
     for action, name in actions:
         if action == "use":
@@ -49,14 +56,22 @@ def test_against_a_plain_lru(capacity: int, actions: list[tuple[str, int]]) -> N
                 assert found.name == name
                 order.remove(name)
             order.append(name)
+            dropped.discard(name)
             pins[name] += 1
             shrink()
+        elif action == "drop":
+            cache.drop(key(name))
+            if name in order and not pins[name]:
+                order.remove(name)
+                order.insert(0, name)
+                dropped.add(name)
         elif pins[name]:
             cache.unpin(key(name))
             pins[name] -= 1
             shrink()
         cache.check_integrity(sum(pins.values()))
         assert {n for n in range(6) if key(n) in cache} == set(order)
+        assert (cache.dropped_entries, cache.dropped_evictions) == (len(dropped), early)
 
 
 def test_zero_capacity_keeps_nothing_unpinned() -> None:

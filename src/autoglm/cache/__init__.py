@@ -1,5 +1,7 @@
 """What is remembered: KV blocks and prefixes, visual features. Each cache has one owner, the engine's loop."""
 
+from autoglm.cache.blocks import Worth
+from autoglm.cache.branches import Branches
 from autoglm.cache.hints import SessionHints
 from autoglm.cache.identity import ImageOrdinals, sequence_identities, sighted_identity
 from autoglm.cache.kv import BlockTable, KVCache, PartialCopy
@@ -10,6 +12,7 @@ from autoglm.cache.visual import VisualCache
 
 __all__ = [
     "BlockTable",
+    "Branches",
     "Counters",
     "ImageOrdinals",
     "KVCache",
@@ -18,6 +21,7 @@ __all__ = [
     "SessionHints",
     "Shield",
     "VisualCache",
+    "Worth",
     "sequence_identities",
     "sighted_identity",
 ]

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from autoglm.cache.blocks import BlockPool
+from autoglm.cache.blocks import BlockPool, Worth
+from autoglm.cache.branches import Branches
 from autoglm.cache.host.tier import HostTier
 from autoglm.cache.prefix import Node, PrefixIndex
 from autoglm.cache.shields import Shields
@@ -73,6 +74,7 @@ class KVCache:
         self._pool = BlockPool(num_blocks, block_size, self._evicted)
         self._tables: set[int] = set()
         self.shields = Shields(self._index, self._pool, self.host)
+        self.branches = Branches(self._index, self._pool)
 
     @property
     def num_blocks(self) -> int:
@@ -92,8 +94,21 @@ class KVCache:
         """Blocks taken although somebody waited for them."""
         return self._pool.shielded_evictions
 
-    def open(self, salt: str, identities: Sequence[int], limit: int) -> tuple[BlockTable, int, PartialCopy | None]:
+    def idle_blocks(self, worth: Worth) -> int:
+        """Blocks that nobody holds or waits for, of content worth this much."""
+        return self._pool.idle(worth)
+
+    def evictions_of(self, worth: Worth) -> int:
+        """Blocks taken back whose content was worth no more."""
+        return self._pool.evicted[worth]
+
+    def open(
+        self, salt: str, identities: Sequence[int], limit: int, *, restore: bool = True
+    ) -> tuple[BlockTable, int, PartialCopy | None]:
         """Start a table with the longest known prefix of ``identities[:limit]``.
+
+        Args:
+            restore: bring back what is in the host tier.
 
         Returns:
             the table, the number of tokens whose KV is there (after :meth:`flush`), and a copy the caller must do
@@ -112,13 +127,14 @@ class KVCache:
         table.node = match.nodes[-1] if match.nodes else None
         tokens = len(match.nodes) * self.block_size
         copy = None
-        if self.host is not None and self._restore(self.host, table, identities, limit):
+        if restore and self.host is not None and self._restore(self.host, table, identities, limit):
             tokens = len(table.blocks) * self.block_size
         elif match.partial is not None:
             source = match.partial.block
+            worth = self._pool.worth(source)  # to be copied does not make the rest of it more likely to be asked for
             self._pool.hold(source)  # so that taking the target cannot evict it
             target = self._pool.take(1)
-            self._pool.drop([source], self._index.__contains__)
+            self._pool.drop([source], self._index.__contains__, worth)
             if target is not None:
                 table.blocks += target
                 copy = PartialCopy(source, target[0], match.partial_tokens)
@@ -149,6 +165,25 @@ class KVCache:
         table.blocks += taken
         return True
 
+    def grow_ahead(self, table: BlockTable, tokens: int, own: int, most: int) -> bool:
+        """:meth:`grow` for a guess: the oldest guesses give way, but nothing that somebody waits for.
+
+        Args:
+            own: blocks at the table's beginning that are no guess. most: guessed blocks of the whole pool.
+        """
+        need = -(-tokens // self.block_size) - len(table.blocks)
+        if need <= 0:
+            return True
+        guessed = len(table.blocks) - min(own, len(table.blocks)) + need
+        if guessed > most:
+            return False
+        self._pool.discard(Worth.GUESSED, guessed + self._pool.idle(Worth.GUESSED) - most)
+        taken = self._pool.take(need, table.blocks[-1] if table.blocks else None, ahead=True)
+        if taken is None:
+            return False
+        table.blocks += taken
+        return True
+
     def commit(self, table: BlockTable, identities: Sequence[int], computed: int) -> None:
         """Index the blocks that are full now that ``computed`` tokens have their KV."""
         if not self.reuse:
@@ -168,15 +203,22 @@ class KVCache:
         if self.reuse and start < computed:
             self._append(table, tuple(identities[start:computed]), partial=True)
 
-    def release(self, table: BlockTable, identities: Sequence[int], computed: int) -> Node | None:
+    def release(
+        self, table: BlockTable, identities: Sequence[int], computed: int, *, own: int | None = None
+    ) -> Node | None:
         """Give all blocks back; what was computed stays findable, a last partly filled block included.
+
+        Args:
+            own: for a guess: the blocks behind the first ``own`` go before all that somebody asked for.
 
         Returns the node of the last whole block.
         """
         self._tables.remove(id(table))
         self.publish(table, identities, computed)
         # Last block first: leaves become the oldest idle blocks, so chains are eaten from their ends.
-        self._pool.drop(reversed(table.blocks), self._index.__contains__)
+        if own is not None:
+            self._pool.drop(reversed(table.blocks[own:]), self._index.__contains__, Worth.GUESSED)
+        self._pool.drop(reversed(table.blocks[:own]), self._index.__contains__)
         table.blocks = []
         return table.node
 
@@ -295,7 +337,14 @@ class KVCache:
     def _evicted(self, block: int) -> None:
         self.counters.evictions += 1
         for node in self._index.remove(block):
-            if self.host is not None and node.name is not None and node.parent is not None and node.parent.name:
+            known = self._pool.worth(node.block) is Worth.KNOWN  # else it is not likely to be asked for again
+            if (
+                known
+                and self.host is not None
+                and node.name is not None
+                and node.parent is not None
+                and node.parent.name
+            ):
                 self.host.save(node.name, node.parent.name, node.block)
             if node.block != block:
                 self._pool.forget(node.block)

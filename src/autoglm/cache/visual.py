@@ -35,6 +35,7 @@ class LowerFeatures(Protocol[T]):
 class _Entry(Generic[T]):
     value: T
     pins: int
+    dropped: bool = False
 
 
 class VisualCache(Generic[T]):
@@ -51,6 +52,7 @@ class VisualCache(Generic[T]):
     Attributes:
         on_encoded: told of each value that was computed here and is new.
         lower: where evicted values go; ``None``: nowhere.
+        dropped_evictions: evictions of what :meth:`drop` named.
     """
 
     def __init__(self, capacity_bytes: int, tower: bytes = b"") -> None:
@@ -58,7 +60,7 @@ class VisualCache(Generic[T]):
         self.tower = tower
         self.on_encoded: Callable[[tuple[str, bytes], T], None] | None = None
         self.lower: LowerFeatures[T] | None = None
-        self.offered = self.recalled = 0
+        self.offered = self.recalled = self.dropped_evictions = 0
         self.bytes = 0
         self.counters = Counters()
         self._entries: OrderedDict[tuple[str, bytes], _Entry[T]] = OrderedDict()
@@ -68,6 +70,11 @@ class VisualCache(Generic[T]):
 
     def __contains__(self, key: tuple[str, bytes]) -> bool:
         return key in self._entries
+
+    @property
+    def dropped_entries(self) -> int:
+        """Entries that :meth:`drop` named and nobody used since."""
+        return sum(entry.dropped for entry in self._entries.values())
 
     def name(self, key: tuple[str, bytes]) -> bytes:
         """What the features are called in any process: a digest of content, processor, tower and salt."""
@@ -83,6 +90,7 @@ class VisualCache(Generic[T]):
             return None
         self.counters.hits += 1
         entry.pins += 1
+        entry.dropped = False
         self._entries.move_to_end(key)
         return entry.value
 
@@ -91,6 +99,7 @@ class VisualCache(Generic[T]):
         entry = self._entries.get(key)
         if entry is not None:
             entry.pins += 1
+            entry.dropped = False
             return entry.value
         self._insert(key, value, 1)
         if self.on_encoded is not None:
@@ -120,6 +129,13 @@ class VisualCache(Generic[T]):
         entry.pins -= 1
         self._shrink()
 
+    def drop(self, key: tuple[str, bytes]) -> None:
+        """Nobody's dialogue shows the image any more: unless it is in use, it is the next to be evicted."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.pins == 0:
+            entry.dropped = True
+            self._entries.move_to_end(key, last=False)
+
     def check_integrity(self, pins: int | None = None) -> None:
         """Raise :class:`RuntimeError` if sizes or pins disagree."""
         size = sum(e.value.nbytes for e in self._entries.values())
@@ -138,10 +154,12 @@ class VisualCache(Generic[T]):
         if self.bytes <= self.capacity_bytes:
             return
         for key in [k for k, e in self._entries.items() if e.pins == 0]:
-            value = self._entries.pop(key).value
+            entry = self._entries.pop(key)
+            value = entry.value
             self.bytes -= value.nbytes
             self.counters.evictions += 1
-            if self.lower is not None:
+            self.dropped_evictions += entry.dropped
+            if self.lower is not None and not entry.dropped:
                 self.lower.spill(self.name(key), value)
             if self.bytes <= self.capacity_bytes:
                 return

@@ -10,6 +10,7 @@ from functools import partial
 
 from autoglm.cache import ImageOrdinals, sequence_identities, sighted_identity
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.idle.shadow import Shadow, shadow_of
 from autoglm.engine.output import OutputStream
 from autoglm.engine.sampling import SamplerState
 from autoglm.engine.sequence import Sequence, Sight
@@ -21,7 +22,7 @@ from autoglm.prompt import Prompt, PromptBuilder
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request whose prompt is ready, or why it is not."""
+    """A request whose prompt is ready, or why it is not. ``shadow``: what is remembered of its messages."""
 
     id: str
     sampling: SamplingParams
@@ -32,6 +33,7 @@ class Job:
     error: Exception | None = None
     session: str = ""
     keep_seconds: float = 0.0
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,9 +202,11 @@ class Admission:
 
     def _build(self, build: _Build) -> None:
         command = build.command
-        prompt, error = None, None
+        prompt, error, shadow = None, None, None
         try:
             prompt = self._prompts.build(command.messages)
+            if command.n == 1 and self._config.knows_dialogues:
+                shadow = shadow_of(command.messages, prompt)
         except Exception as caught:  # whatever went wrong belongs to this request, and reaches its client
             error = caught
         job = Job(
@@ -215,5 +219,6 @@ class Admission:
             error,
             command.session,
             command.keep_seconds,
+            shadow,
         )
         self._ready.append((build, job))

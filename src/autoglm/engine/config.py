@@ -32,6 +32,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         kv_fetch_ms: a prompt waits no longer for disk or Redis, nor longer than computing would take.
         share_features: visual features go the same way.
         dual_streams: layout autoglm_phone: encode an image beside the layers that need none; off, one after the other.
+        idle_prefill: compute what a dialogue's next prompt is expected to begin with while nothing else is to do.
+        idle_step_ms: how long a step of that may take, and so hold up a request.
+        evict_dropped: KV and features of images that a dialogue no longer shows are evicted first.
         native_decode: decode on the compiled kernels where they fit; off, on torch.
         speculation: draft tokens and verify several in a step, where that is quicker; the answers are the same.
         draft_tokens: of one sequence in a step at most.
@@ -64,6 +67,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kv_fetch_ms: int = 1000
     share_features: bool = True
     dual_streams: bool = True
+    idle_prefill: bool = True
+    idle_step_ms: int = 30
+    evict_dropped: bool = True
     native_decode: bool = True
     speculation: bool = True
     draft_tokens: int = 3
@@ -89,9 +95,15 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for name in ("host_kv_bytes", "host_kv_min_blocks", "lookahead", "kv_disk_bytes", "kv_fetch_ms"):
             self._at_least(name, 0)
         self._at_least("kv_redis_ttl", 1)
+        self._at_least("idle_step_ms", 1)
         for name in ("kv_disk_directory", "kv_redis_url"):
             if getattr(self, name) and not self.host_kv_bytes:
                 raise InvalidInputError(f"{name} needs host_kv_bytes: blocks come back through it", field=name)
+
+    @property
+    def knows_dialogues(self) -> bool:
+        """Whether what a request was is remembered until the next one."""
+        return self.prefix_caching and (self.idle_prefill or self.evict_dropped)
 
     def _at_least(self, name: str, low: int) -> None:
         value = getattr(self, name)

@@ -14,6 +14,9 @@ from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.features import HostFeatures
 from autoglm.engine.host import host_tier
+from autoglm.engine.idle import Dialogues, IdlePrefill
+from autoglm.engine.idle.prediction import Prediction
+from autoglm.engine.idle.replay import Answer
 from autoglm.engine.memory import kv_blocks
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
 from autoglm.engine.runner import ModelRunner
@@ -75,6 +78,18 @@ class Engine:
         self.speculator = Speculator.of(config, prompts.tokenizer, model.stop_token_ids, self.runner.rows_alike)
         self.scheduler = Scheduler(config, self.kv, self.visual, self._copy, self.sharing, self.speculator)
         self.admission = Admission(config, model, prompts, blocks * config.block_size, ordinals)
+        self.dialogues = Dialogues(self.kv, self.visual, self.hints, drop=config.evict_dropped)
+        self.idle = IdlePrefill(
+            self.kv,
+            self.visual,
+            self.dialogues,
+            prompts,
+            run=self._run_ahead,
+            copy=self._copy,
+            outline=self._outline,
+            step_seconds=config.idle_step_ms / 1e3,
+            most_tokens=config.max_batch_tokens,
+        )
         self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0
         self.decode_steps = self.accepted_tokens = 0
         # Of a step on the CPU: other processes do not count. A CUDA step passes while this thread waits.
@@ -152,9 +167,15 @@ class Engine:
         self._events = [e for e in self._events if getattr(e, "id", None) != request_id]
         for sequence in self._live.pop(request_id, ()):
             self.scheduler.finish(sequence)
+        self.dialogues.abandon(request_id)
+
+    def idle_step(self) -> bool:
+        """A short step of work that nobody waits for yet; ``False`` if there is none, or real work to do."""
+        return not self.has_work and self.idle.step()
 
     def step(self) -> list[Event]:
         """Run one step; returns what happened, in order."""
+        self.idle.pause()
         for job in self.admission.take():
             self._start(job)
         self.hints.expire()
@@ -170,6 +191,9 @@ class Engine:
     def keep(self, command: KeepSession) -> None:
         """Hold on to, or let go of, the KV of a session."""
         self.hints.keep((command.cache_salt, command.session), command.seconds)
+        if command.seconds <= 0:
+            for dialogue in self.dialogues.purge(command.session):
+                self.idle.give_up(dialogue)
 
     def info(self) -> ModelInfo:
         """What is loaded."""
@@ -190,11 +214,12 @@ class Engine:
     def check_integrity(self) -> None:
         """Walk every cache; raises :class:`RuntimeError` on the first thing that disagrees."""
         live = [s for group in self._live.values() for s in group]
-        self.kv.check_integrity(sum(1 for s in live if s.table is not None))
-        self.visual.check_integrity(sum(len(s.features) for s in live))
+        self.kv.check_integrity(sum(1 for s in live if s.table is not None) + self.idle.open_tables)
+        self.visual.check_integrity(sum(len(s.features) for s in live) + self.idle.pins)
 
     def close(self) -> None:
         """Stop the prompt workers; write what is to be shared."""
+        self.idle.pause()
         self.admission.close()
         if self.sharing is not None:
             self.sharing.close()
@@ -220,6 +245,10 @@ class Engine:
         self._live[job.id] = sequences
         for sequence in sequences:
             self.scheduler.add(sequence)
+        if job.shadow is not None:
+            before = self.dialogues.begin(sequences[0], job.shadow)
+            if before is not None:
+                self.idle.give_up(before)
         if self.sharing is not None:
             self.sharing.start(sequences[0])  # the others wait for it
         first = sequences[0]
@@ -288,6 +317,22 @@ class Engine:
             self.sharing.finished(sequence.leaf)
         if self.speculator is not None:
             self.speculator.finished(sequence)
+        generated = sequence.token_ids[sequence.prompt_len :]
+        answer = Answer(self.prompts.tokenizer, sequence.sampling, self.model.stop_token_ids, generated)
+        dialogue = self.dialogues.end(sequence, answer)
+        if dialogue is not None:
+            self.idle.arrived(dialogue, sequence)
+            if self.config.idle_prefill:
+                self.idle.expect(dialogue)
+
+    def _run_ahead(self, chunks: list[Chunk]) -> None:
+        self.runner.run(chunks)
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)  # else steps queue up there, and real work behind them
+
+    def _outline(self, prediction: Prediction, salt: str) -> Sequence:
+        sampling = SamplingParams(temperature=0.0, max_tokens=1)
+        return self.admission.sequences(Job("idle", sampling, 1, 0, salt, prediction.prompt))[0]
 
 
 def _check_quantization(device: str) -> None:

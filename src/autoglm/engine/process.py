@@ -75,6 +75,8 @@ class EngineProcess:
             if engine.can_step:
                 self.send(engine.step())
                 continue
+            if engine.idle_step():  # what a client waits for is looked at after each
+                continue
             if not engine.has_work and engine.config.check_integrity:
                 engine.check_integrity()
             self._wake.wait(_PROMPT_SECONDS if engine.has_work else _IDLE_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autoglm.cache import Worth
 from autoglm.cache.host import BlobStore, HostTier
 from autoglm.engine.memory import resident_bytes
 from autoglm.engine.output import Piece
@@ -60,7 +61,11 @@ def stats_of(engine: Engine) -> Stats:
             misses=kv.counters.misses,
             evictions=kv.counters.evictions,
             entries=kv.indexed_blocks,
-            causes={"shielded": kv.shielded_evictions},
+            causes={
+                "shielded": kv.shielded_evictions,
+                "dropped": kv.evictions_of(Worth.DROPPED),
+                "guessed": kv.evictions_of(Worth.GUESSED),
+            },
             bytes=kv.indexed_blocks * token_bytes,
             capacity_bytes=kv.num_blocks * token_bytes if kv.reuse else 0,
         ),
@@ -71,6 +76,7 @@ def stats_of(engine: Engine) -> Stats:
             evictions=visual.counters.evictions,
             entries=len(visual),
             loads=visual.offered + visual.recalled,
+            causes={"dropped": visual.dropped_evictions},
             bytes=visual.bytes,
             capacity_bytes=visual.capacity_bytes,
         ),
@@ -98,6 +104,13 @@ def stats_of(engine: Engine) -> Stats:
         kv_blocks_free=kv.available,
         kv_block_tokens=kv.block_size,
         resident_bytes=resident_bytes(),
+        idle_predictions=engine.idle.counters.predictions,
+        idle_hits=engine.idle.counters.hits,
+        idle_computed_tokens=engine.idle.counters.computed_tokens,
+        idle_saved_tokens=engine.idle.counters.saved_tokens,
+        idle_interruptions=engine.idle.counters.interruptions,
+        dropped_images=engine.dialogues.dropped_images,
+        dropped_blocks=kv.branches.dropped_blocks,
         caches=caches,
     )
 

@@ -149,6 +149,8 @@ class Stats(Struct, frozen=True, kw_only=True):
     """A snapshot of the engine. Times in seconds, sizes in bytes, totals since start.
 
     ``decode_steps`` counts each sequence of a step; ``tokens_per_step`` is 1 without drafts.
+    ``idle_*``: what was computed ahead of requests; ``dropped_*``: images that dialogues no longer show, and KV blocks
+    that only they needed.
     """
 
     waiting: int
@@ -162,6 +164,13 @@ class Stats(Struct, frozen=True, kw_only=True):
     kv_blocks_free: int
     kv_block_tokens: int
     resident_bytes: int
+    idle_predictions: int = 0
+    idle_hits: int = 0
+    idle_computed_tokens: int = 0
+    idle_saved_tokens: int = 0
+    idle_interruptions: int = 0
+    dropped_images: int = 0
+    dropped_blocks: int = 0
     caches: list[CacheStats]
     decode_steps: int = 0
     drafted_tokens: int = 0

@@ -1,0 +1,189 @@
+"""Idle-time prefill: time to first token of a dialogue's later steps with it and without, and what it costs at load.
+
+    python -m benchmarks.idle_prefill                        both layouts, 3 repetitions
+    python -m benchmarks.idle_prefill --cases glm4v-small --repetitions 1
+    python -m benchmarks.idle_prefill --quick
+
+Both subjects answer the same dialogues in turns; their tokens must be the same. The client waits (acts on the phone)
+for 1 s or not at all between an answer and the next request. ``dialogues at once`` is throughput without a pause.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from autoglm.engine import Engine, EngineConfig
+from autoglm.synthetic import make_checkpoint, make_phone_checkpoint
+from benchmarks import results
+from benchmarks.dialogues import Phone, Script, Step, play, serving
+from benchmarks.results import Failure, Load, Result, Row
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "idle_prefill.json"
+SUBJECTS = {"off": False, "on": True}
+THINK = (1.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One model. ``at_once``: dialogues for the throughput; 0: not measured."""
+
+    size: str
+    make: Callable[[Path], Path]
+    script: Script
+    at_once: int
+
+
+CASES = {
+    "glm4v-tiny": Case("tiny", lambda p: make_checkpoint(p, "tiny"), Script(), 8),
+    "glm4v-small": Case("small", lambda p: make_checkpoint(p, "small"), Script(steps=4, new_tokens=32), 0),
+    "phone-tiny": Case("phone-tiny", make_phone_checkpoint, Script(), 8),
+}
+
+
+def main() -> int:
+    """Measure and write; status 1 if tokens differ."""
+    options = _arguments()
+    start = os.getloadavg()[0]
+    rows: list[Row] = []
+    failures: list[Failure] = []
+    for name in options.cases:
+        case = CASES[name]
+        script = Script(3, 12, 60, 8, 112) if options.quick else case.script
+        checkpoint = _checkpoint(options.cache / "checkpoints" / case.size, case)
+        fresh, differ = measure(name, case, script, checkpoint, options.repetitions)
+        rows += fresh
+        if differ:
+            failures.append(
+                Failure(subject="on", size=case.size, threads=1, case=name, reason=f"{differ} answers differ")
+            )
+    kept = results.read(options.out).rows if options.out.exists() else []
+    cases = {row.case for row in rows}
+    end = os.getloadavg()[0]
+    result = Result(
+        name="idle_prefill",
+        date=results.now(),
+        commit=results.commit(ROOT),
+        machine=results.machine(),
+        load=Load(start=start, end=end, highest=max(start, end)),
+        versions={"torch": str(torch.__version__)},
+        settings={name: str(case.script) for name, case in CASES.items()},
+        rows=[*(row for row in kept if row.case not in cases), *rows],
+        failures=failures,
+    )
+    results.write(result, options.out)
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        print(f"{row.case:34} {row.subject:4} {row.metric:26} {row.value:10.4f} {row.unit:9} {ratio}")
+    return 1 if failures else 0
+
+
+def measure(name: str, case: Case, script: Script, checkpoint: Path, repetitions: int) -> tuple[list[Row], int]:
+    """Rows of one model, and how many answers were not the same."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    answers: dict[tuple[str, int], dict[str, list[list[int]]]] = {}
+    plan = [(f"{name}, think {think:g} s", 1, think) for think in THINK]
+    if case.at_once:
+        plan.append((f"{name}, {case.at_once} at once", case.at_once, 0.0))
+    for repetition in range(repetitions):
+        for label, count, think in plan:
+            for subject in list(SUBJECTS)[:: 1 if repetition % 2 else -1]:
+                engine = Engine.from_checkpoint(checkpoint, _config(SUBJECTS[subject]))
+                phones = [Phone(number, script) for number in range(count)]
+                with serving(engine) as connection:
+                    seconds = play(connection, phones, think)
+                engine.check_integrity()
+                answers.setdefault((label, repetition), {})[subject] = [s.tokens for p in phones for s in p.steps]
+                _record(found, label, subject, phones, seconds, engine)
+    differ = sum(a != b for both in answers.values() for a, b in zip(both["off"], both["on"], strict=True))
+    return [_row(case, key, values, found) for key, values in found.items()], differ
+
+
+def _record(
+    found: dict[tuple[str, str, str], list[float]],
+    label: str,
+    subject: str,
+    phones: list[Phone],
+    seconds: float,
+    engine: Engine,
+) -> None:
+    def add(metric: str, value: float) -> None:
+        found.setdefault((label, subject, metric), []).append(value)
+
+    later: list[Step] = [step for phone in phones for step in phone.steps[1:]]
+    if len(phones) > 1:
+        add("throughput", sum(len(s.tokens) for p in phones for s in p.steps) / seconds)
+        return
+    add("TTFT later steps", median(s.ttft for s in later))
+    add("TTFT later steps, CPU", median(s.ttft_cpu for s in later))
+    add("tokens to compute", median(s.prompt - s.cached for s in later))
+    if subject == "on":
+        stats = engine.stats()
+        add("predictions", stats.idle_predictions)
+        add("hits", stats.idle_hits)
+        add("computed ahead", stats.idle_computed_tokens)
+        add("saved", stats.idle_saved_tokens)
+
+
+_UNITS = {
+    "TTFT later steps": "s",
+    "TTFT later steps, CPU": "CPU s",
+    "throughput": "tok/s",
+    "saved": "tokens",
+    "tokens to compute": "count",
+}
+
+
+def _row(
+    case: Case, key: tuple[str, str, str], values: list[float], found: dict[tuple[str, str, str], list[float]]
+) -> Row:
+    label, subject, metric = key
+    unit = _UNITS.get(metric, "count")
+    base = found.get((label, "off", metric))
+    more = results.UNITS_MORE_IS_BETTER[unit]
+    compared = subject != "off" and base is not None
+    return Row(
+        case=label,
+        subject=subject,
+        metric=metric,
+        value=median(values),
+        unit=unit,
+        baseline="off" if compared else "",
+        ratio=results.ratio(median(values), median(base), unit) if compared and base else None,
+        best=max(values) if more else min(values),
+        repetitions=len(values),
+        size=case.size,
+        threads=1,
+    )
+
+
+def _config(idle: bool) -> EngineConfig:
+    return EngineConfig(threads=1, kv_cache_bytes=128 * 2**20, idle_prefill=idle)
+
+
+def _checkpoint(directory: Path, case: Case) -> Path:
+    # The weights are written last, so their presence means that the folder is whole.
+    if not list(directory.glob("*.safetensors")):
+        case.make(directory)
+    return directory
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="short dialogues")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
