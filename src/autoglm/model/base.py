@@ -32,11 +32,11 @@ class DecoderModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.decoder.embed_tokens.weight.dtype
+        return next(self.decoder.parameters()).dtype  # the embeddings', or the first layer's that a stage holds
 
     @property
     def device(self) -> torch.device:
-        return self.decoder.embed_tokens.weight.device
+        return next(self.decoder.parameters()).device
 
     @property
     def kv_spec(self) -> KVSpec:
