@@ -85,9 +85,11 @@ def test_the_count_is_the_nearest(start: int, time: float, cost: RowCost) -> Non
 
 def test_how_many_parts() -> None:
     decode, prompt = Work(100, 1), Work(0, 400)
-    assert parts_for([decode] * 5, 2, 8, 64) == 2
-    assert parts_for([decode], 2, 8, 64) == 1
-    assert parts_for([prompt], 2, 8, 64) == 6
-    assert parts_for([prompt], 2, 4, 64) == 4
-    assert parts_for([Work(0, 20)], 2, 4, 64) == 1
-    assert parts_for([], 2, 4, 64) == 1
+    assert parts_for([decode] * 8, 4, 8, 64) == 2
+    assert parts_for([decode] * 4, 4, 8, 64) == 1  # the other half is in flight
+    assert parts_for([decode] * 5, 4, 8, 64) == 2
+    assert parts_for([prompt], 1, 8, 64) == 6
+    assert parts_for([prompt], 1, 4, 64) == 4
+    assert parts_for([prompt, decode], 1, 4, 64) == 4
+    assert parts_for([Work(0, 20)], 1, 4, 64) == 1
+    assert parts_for([], 1, 4, 64) == 1

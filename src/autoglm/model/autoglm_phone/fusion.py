@@ -67,7 +67,7 @@ class VisualPlan:
 
     @classmethod
     def with_queries(cls, queries: Tensor, rows: int, visual: Sequence[VisualSpan], gate: TimeGate) -> VisualPlan:
-        """From :func:`gate_queries` of a step of ``rows`` rows; for stages that do not have the text stream's output."""
+        """From :func:`gate_queries` of a step of ``rows`` rows: for stages without the text stream's output."""
         seen = seeing_spans(visual)
         index = None
         if queries.shape[0] != rows:

@@ -50,15 +50,16 @@ class Piece:
     count: int
 
 
-def parts_for(works: Sequence[Work], stages: int, most: int, smallest: int) -> int:
+def parts_for(works: Sequence[Work], share: int, most: int, smallest: int) -> int:
     """Into how many micro-batches a step is worth splitting.
 
-    Decode rows alone make one a stage: each holds its share of the running sequences. Prefill makes up to ``most``,
-    none of them shorter than about ``smallest`` tokens, below which a micro-batch costs what it hides.
+    Args:
+        share: decode rows of one micro-batch: the running sequences, split evenly over those in flight.
+        most: for prefill. smallest: tokens of prefill, below which a micro-batch costs more than it hides.
     """
     decodes = sum(1 for work in works if work.count == 1)
     tokens = sum(work.count for work in works if work.count > 1)
-    return max(1, min(decodes, stages), min(most, tokens // smallest))
+    return max(1, -(-decodes // share), min(most, tokens // smallest))
 
 
 def split(works: Sequence[Work], parts: int, cost: RowCost) -> list[list[Piece]]:
