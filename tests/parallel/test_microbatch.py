@@ -15,7 +15,7 @@ def seconds(batch: list[Piece], cost: RowCost) -> float:
     return sum(cost.time(piece.start, piece.count) for piece in batch)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(WORKS, st.integers(1, 6), COSTS)
 def test_every_token_once_and_in_order(works: list[Work], parts: int, cost: RowCost) -> None:
     batches = split(works, parts, cost)
@@ -30,7 +30,7 @@ def test_every_token_once_and_in_order(works: list[Work], parts: int, cost: RowC
     assert reached == [work.start + work.count for work in works]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(WORKS, st.integers(1, 6), COSTS)
 def test_decode_rows_are_even(works: list[Work], parts: int, cost: RowCost) -> None:
     whole = {index for index, work in enumerate(works) if work.count == 1}
@@ -39,7 +39,7 @@ def test_decode_rows_are_even(works: list[Work], parts: int, cost: RowCost) -> N
     assert max(counts) - min(counts) <= 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.builds(Work, st.integers(0, 4000), st.integers(2, 900)), min_size=1), st.integers(1, 6), COSTS)
 def test_prefill_times_are_equal_to_a_token(works: list[Work], parts: int, cost: RowCost) -> None:
     tokens = sum(work.count for work in works)
@@ -53,7 +53,7 @@ def test_prefill_times_are_equal_to_a_token(works: list[Work], parts: int, cost:
     assert all(abs(seconds(batch, cost) - ideal) <= 1.01 * token for batch in batches)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(WORKS, st.integers(1, 6), COSTS)
 def test_mixed_batches_are_level(works: list[Work], parts: int, cost: RowCost) -> None:
     batches = split(works, parts, cost)

@@ -39,14 +39,14 @@ def slowest(costs: Costs, found: Partition) -> float:
     return max(stage_time(costs, stage) for stage in found.stages())
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(cases())
 def test_equals_the_first_of_the_best_of_all(case: tuple[Costs, int]) -> None:
     costs, stages = case
     assert partition(costs, stages) == min(every(costs, stages), key=lambda found: slowest(costs, found))
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(cases())
 def test_every_layer_has_one_stage(case: tuple[Costs, int]) -> None:
     costs, stages = case

@@ -15,6 +15,7 @@ from autoglm.engine.config import EngineConfig
 from autoglm.engine.features import HostFeatures
 from autoglm.engine.host import host_tier
 from autoglm.engine.memory import kv_blocks
+from autoglm.engine.pipeline.start import flights_of
 from autoglm.engine.ranks.group import RankGroup
 from autoglm.engine.ranks.replica import runner_of, start_replica
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
@@ -75,6 +76,7 @@ class Engine:
             self.sharing = Sharing(config, self.kv, host, self.visual, compute, model.device)
         self.scheduler = Scheduler(config, self.kv, self.visual, self._copy, self.sharing)
         self.admission = Admission(config, model, prompts, blocks * config.block_size, ordinals)
+        self.flights = flights_of(self.runner, config)
         self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0
         self._live: dict[str, list[Sequence]] = {}
         self._events: list[Event] = []
@@ -94,7 +96,7 @@ class Engine:
         if dtype is None and device == "cpu":
             dtype = torch.float32
         ranks = None
-        if config.tensor_parallel_size > 1:
+        if config.world_size > 1:
             model, ranks = start_replica(path, config, progress)
         elif config.quantization == "none":
             model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
@@ -158,6 +160,12 @@ class Engine:
         for job in self.admission.take():
             self._start(job)
         self.hints.expire()
+        if self.flights is not None:
+            for sequence, choice in self.flights.advance(self.scheduler):
+                self._emit(sequence, choice)
+            self.steps = self.flights.launched
+            events, self._events = self._events, []
+            return events
         chunks = self.scheduler.schedule()
         self.kv.flush()
         if chunks:

@@ -9,6 +9,7 @@ from autoglm.model.config import TextConfig
 from autoglm.model.context import KVSpec
 from autoglm.model.decoder import Decoder, kv_spec
 from autoglm.model.layers import Spread
+from autoglm.parallel.pipeline.partition import Stage
 from autoglm.parallel.tensor import Sharding
 
 
@@ -21,9 +22,11 @@ class DecoderModel(Spread):
 
     Attributes:
         sharding: this rank's part of the weights; ``None``: all of them.
+        stage: the pipeline stage it was cut to; ``None``: it is whole.
     """
 
     sharding: Sharding | None = None
+    stage: Stage | None = None
 
     def __init__(self, text: TextConfig, parts: dict[str, nn.Module]) -> None:
         super().__init__()

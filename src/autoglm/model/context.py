@@ -14,12 +14,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class KVSpec:
-    """Shape of the self-attention KV of a model, per layer."""
+    """Shape of the self-attention KV of a model, per layer. A pipeline stage's layers begin at ``first_layer``."""
 
     num_layers: int
     num_kv_heads: int
     head_dim: int
     dtype: torch.dtype
+    first_layer: int = 0
 
     @property
     def bytes_per_token(self) -> int:
@@ -33,22 +34,18 @@ class KVStore:
     Heads come first, so that a contiguous run of slots is a batched matrix without a copy. Slots are handed
     out by ``cache/``; this class only holds the memory. It is not cleared: pages nobody wrote stay untouched, and
     a slot is never read before it is written.
-
-    Args:
-        first: number of the first layer it holds; a pipeline stage's is not 0.
     """
 
-    def __init__(self, spec: KVSpec, num_slots: int, device: torch.device, first: int = 0) -> None:
+    def __init__(self, spec: KVSpec, num_slots: int, device: torch.device) -> None:
         shape = (spec.num_layers, spec.num_kv_heads, num_slots, spec.head_dim)
         self.spec = spec
         self.keys = torch.empty(shape, dtype=spec.dtype, device=device)
         self.values = torch.empty(shape, dtype=spec.dtype, device=device)
         self._layers = list(zip(self.keys.unbind(0), self.values.unbind(0), strict=True))
-        self._first = first
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each ``[kv_heads, slots, head_dim]``."""
-        return self._layers[index - self._first]
+        return self._layers[index - self.spec.first_layer]
 
     def copy_slots(self, source: Tensor, target: Tensor) -> None:
         """Copy KV rows of all layers between slots (copy-on-write of a partly matching block)."""

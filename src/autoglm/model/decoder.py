@@ -102,5 +102,6 @@ class Decoder(nn.Module):
 
 def kv_spec(decoder: Decoder, dtype: torch.dtype) -> KVSpec:
     """KV memory of a decoder, or of the part of it that this rank holds."""
+    held = [index for index, layer in enumerate(decoder.layers) if isinstance(layer, DecoderLayer)]
     attention = next(m for m in decoder.modules() if isinstance(m, SelfAttention))
-    return KVSpec(len(decoder.layers), attention.kv_heads, attention.head_dim, dtype)
+    return KVSpec(len(held), attention.kv_heads, attention.head_dim, dtype, held[0])

@@ -48,15 +48,19 @@ def load_checkpoint(
 
     Args:
         dtype: float32, bfloat16 or float16; ``None``: as stored.
-        prepare: changes the model while it has no weights, as :func:`autoglm.model.sharding.shard` does.
+        prepare: changes the model while it has no weights, as :func:`autoglm.model.sharding.shard` does. Tensors of
+            modules that it takes away are not read.
 
     Raises:
         CheckpointNotFoundError, CorruptCheckpointError, UnsupportedCheckpointError: naming file and tensor.
     """
     model = empty_model(path)
+    skip: frozenset[str] = frozenset()
     if prepare is not None:
+        whole = frozenset(checkpoint_targets(model))
         prepare(model)
-    fill(model, path, dtype, torch.device(device), progress)
+        skip = whole - frozenset(checkpoint_targets(model))
+    fill(model, path, dtype, torch.device(device), progress, skip)
     return model.eval()
 
 

@@ -9,16 +9,14 @@ stage makes of the text stream, travel the same way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.autoglm_phone.fusion import GatedCrossAttention, VisualPlan, gate_queries, pack_features
-from autoglm.model.context import ForwardContext, ImageFeatures, KVSpec, KVStore
-from autoglm.model.loading import LoadProgress, checkpoint_targets, empty_model, fill
+from autoglm.model.context import ForwardContext, ImageFeatures
 from autoglm.model.registry import Model
 from autoglm.model.vision import Grid
 from autoglm.parallel.pipeline.partition import Stage
@@ -29,8 +27,9 @@ class Absent(nn.Module):
 
 
 def cut(model: Model, stage: Stage) -> None:
-    """Take out of a model (on any device) what is not the stage's."""
+    """Take out of a model what is not the stage's; loading then reads the stage's weights only."""
     decoder = model.decoder
+    model.stage = stage
     for index in range(len(decoder.layers)):
         if not stage.first <= index < stage.last:
             decoder.layers[index] = Absent()
@@ -52,25 +51,17 @@ def cut(model: Model, stage: Stage) -> None:
             model.model["time_gate"] = Absent()
 
 
-def load_stage(
-    path: Path,
-    stage: Stage,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
-    progress: LoadProgress | None = None,
-) -> Model:
-    """As :func:`autoglm.model.loading.load_checkpoint`, of one stage: other tensors are not read."""
-    model = empty_model(path)
-    whole = frozenset(checkpoint_targets(model))
-    cut(model, stage)
-    fill(model, path, dtype, torch.device(device), progress, skip=whole - frozenset(checkpoint_targets(model)))
-    return model.eval()
-
-
 def vision_before(model: Model) -> int:
     """The first layer that needs an image."""
     return model.config.fusion.layers[0] if isinstance(model, AutoGLMPhoneModel) else 0
+
+
+def whole_feature_bytes(model: Model) -> int:
+    """What all stages together keep of one image; layout ``autoglm_phone``, where its size does not matter."""
+    assert isinstance(model, AutoGLMPhoneModel)
+    fusion = model.config.fusion
+    values = 2 * len(fusion.layers) * fusion.num_kv_heads * fusion.head_dim + fusion.gate_rank
+    return values * model.visual_tokens * model.dtype.itemsize
 
 
 @dataclass(slots=True)
@@ -103,13 +94,22 @@ class Widths:
     @classmethod
     def after(cls, model: Model, stage: Stage, vision: int) -> Widths:
         """Of what ``stage`` sends, where stage ``vision`` encodes images; ``model`` may be any stage's."""
+        return cls._at(model, stage.last, vision <= stage.index)
+
+    @classmethod
+    def before(cls, model: Model, stage: Stage, vision: int) -> Widths:
+        """Of what ``stage`` receives."""
+        return cls._at(model, stage.first, vision < stage.index)
+
+    @classmethod
+    def _at(cls, model: Model, layer: int, encoded: bool) -> Widths:
+        """At the boundary before ``layer``; ``encoded``: the vision tower stands before it."""
         hidden = model.text_config.hidden_size
         if not isinstance(model, AutoGLMPhoneModel):
             return cls(hidden, 0, 0)
         fusion = model.config.fusion
-        onward = vision <= stage.index and fusion.layers[-1] >= stage.last
-        rank = fusion.gate_rank if fusion.layers[0] < stage.last <= fusion.layers[-1] else 0
-        return cls(hidden, rank, model.visual_tokens if onward else 0)
+        rank = fusion.gate_rank if fusion.layers[0] < layer <= fusion.layers[-1] else 0
+        return cls(hidden, rank, model.visual_tokens if encoded and layer <= fusion.layers[-1] else 0)
 
     def numbers(self, rows: int, seeing: int, images: int) -> int:
         """Values in one message."""
@@ -145,15 +145,6 @@ class StageModel:
         if isinstance(model, AutoGLMPhoneModel):
             held = [layer for layer in model.config.fusion.layers if stage.first <= layer < stage.last]
             self._modules = dict(zip(held, enumerate(model.cross_attention), strict=True))
-
-    @property
-    def kv_spec(self) -> KVSpec:
-        """Of the stage's own layers."""
-        return replace(self.model.kv_spec, num_layers=self.stage.last - self.stage.first)
-
-    def kv_store(self, num_slots: int) -> KVStore:
-        """Memory for the stage's own layers."""
-        return KVStore(self.kv_spec, num_slots, self.model.device, self.stage.first)
 
     @property
     def reads_images(self) -> bool:

@@ -119,6 +119,10 @@ class Leader:
             raise RankLostError(self.lost or f"rank {rank} is gone", field="rank", value=rank)
         return payload
 
+    def ready(self, rank: int) -> bool:
+        """Whether :meth:`receive` would not wait."""
+        return not self._inbox[rank].empty()
+
     def close(self) -> None:
         """Stop watching and hang up."""
         self._closing.set()

@@ -44,7 +44,7 @@ class StepExecutor:
             self.features.pop(number, None)
         context, ids = self.context(step)
         hidden = self.model.embed_tokens(ids)
-        pixels = [torch.from_numpy(_array(i.pixels, np.float32).reshape(i.shape).copy()) for i in step.images]
+        pixels = pixels_of(step)
         grids = [image.grid for image in step.images]
         new = self.model.encode_images(pixels, grids) if step.images else []
         self.features.update(zip((image.number for image in step.images), new, strict=True))
@@ -81,6 +81,11 @@ class StepExecutor:
             output_rows=None if step.output_rows is None else _tensor(step.output_rows).to(device),
         )
         return context, ids.to(device)
+
+
+def pixels_of(step: Step) -> list[Tensor]:
+    """Of the new images, float32."""
+    return [torch.from_numpy(_array(i.pixels, np.float32).reshape(i.shape).copy()) for i in step.images]
 
 
 def _array(data: bytes, kind: type) -> np.ndarray[Any, Any]:

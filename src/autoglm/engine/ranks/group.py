@@ -17,11 +17,13 @@ import torch
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.identity import hello, mismatch
+from autoglm.engine.pipeline.plan import plan_stages
 from autoglm.engine.ranks.messages import Begin, Hello, Run, Step, Stop, Welcome, encode
 from autoglm.errors import RankLostError, RankMismatchError
 from autoglm.parallel.channel import Kind, Leader, Line
 from autoglm.parallel.launch import Children, cores, listen, loopback_only, open_store
 from autoglm.parallel.mesh import Mesh, Place, join_mesh
+from autoglm.parallel.pipeline.partition import Partition
 
 log = logging.getLogger(__name__)
 _START_SECONDS = 180.0
@@ -34,12 +36,20 @@ class RankGroup:
     """All ranks of this replica, seen from rank 0.
 
     Attributes:
-        mesh: rank 0's communicators.
+        mesh: rank 0's communicators. partition: who holds which layers; ``None``: one stage.
     """
 
-    def __init__(self, config: EngineConfig, place: Place, lines: dict[int, Line], children: Children) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        place: Place,
+        lines: dict[int, Line],
+        children: Children,
+        partition: Partition | None = None,
+    ) -> None:
         self.config = config
         self.place = place
+        self.partition = partition
         self.mesh = Mesh(place)
         self._children = children
         self._closed = threading.Event()
@@ -53,6 +63,18 @@ class RankGroup:
     def order(self, step: Step) -> None:
         """Have every other rank execute a step; returns at once. Raises :class:`RankLostError`."""
         self._leader.broadcast(encode(Run(step)))
+
+    def send(self, rank: int, payload: bytes) -> None:
+        """Bytes to one rank. Raises :class:`RankLostError`."""
+        self._leader.send(rank, payload)
+
+    def receive(self, rank: int) -> bytes:
+        """The next message of a rank; waits for it. Raises :class:`RankLostError`."""
+        return self._leader.receive(rank)
+
+    def ready(self, rank: int) -> bool:
+        """Whether :meth:`receive` would not wait."""
+        return self._leader.ready(rank)
 
     def begin(self, num_blocks: int) -> None:
         """Wait until every rank has its weights, then have all make their KV memory."""
@@ -102,7 +124,8 @@ def start_ranks(path: Path, config: EngineConfig, device: torch.device) -> RankG
     Raises:
         RankMismatchError: a rank is not made as this one. RankLostError: one did not come, or ended.
     """
-    place = Place(0, config.tensor_parallel_size)
+    place = place_of(config, 0)
+    partition = plan_stages(path, config) if place.pipeline_size > 1 else None
     folder = Path(tempfile.mkdtemp(prefix="autoglm-ranks-"))  # mode 0700: nobody else can connect
     children = Children()
     try:
@@ -110,8 +133,9 @@ def start_ranks(path: Path, config: EngineConfig, device: torch.device) -> RankG
             for rank in range(1, place.world_size):
                 command = worker_command(path, config, rank, place.world_size, f"unix:{folder / 'channel'}")
                 children.start(rank, command, {**loopback_only(), "OMP_NUM_THREADS": str(rank_threads(config))})
-            lines = accept_ranks(listener, hello(path, config, place), f"file:{folder / 'store'}", children)
-        group = RankGroup(config, place, lines, children)
+            welcome = welcome_of(f"file:{folder / 'store'}", partition)
+            lines = accept_ranks(listener, hello(path, config, place), welcome, children)
+        group = RankGroup(config, place, lines, children, partition)
         os.environ.update(loopback_only())
         store = open_store(f"file:{folder / 'store'}", place.world_size, _START_SECONDS)
         group.mesh = join_mesh(store, place, device, collective_timeout(config))
@@ -133,7 +157,7 @@ def worker_command(path: Path, config: EngineConfig, rank: int, world_size: int,
     ]
 
 
-def accept_ranks(listener: socket.socket, own: Hello, store: str, children: Children) -> dict[int, Line]:
+def accept_ranks(listener: socket.socket, own: Hello, welcome: Welcome, children: Children) -> dict[int, Line]:
     """Wait for every other rank, and take it if it is made as this one; see :func:`start_ranks` for errors."""
     lines: dict[int, Line] = {}
     deadline = time.monotonic() + _START_SECONDS
@@ -156,7 +180,7 @@ def accept_ranks(listener: socket.socket, own: Hello, store: str, children: Chil
         refusal = mismatch(own, theirs)
         if refusal is None and theirs.rank in lines:
             refusal = RankMismatchError(f"rank {theirs.rank} has come already", field="rank", value=theirs.rank)
-        line.send(Kind.DATA, encode(Welcome(refusal=str(refusal or ""), store=store)))
+        line.send(Kind.DATA, encode(msgspec.structs.replace(welcome, refusal=str(refusal or ""))))
         if refusal is not None:
             line.close()
             raise refusal
@@ -164,9 +188,21 @@ def accept_ranks(listener: socket.socket, own: Hello, store: str, children: Chil
     return lines
 
 
+def place_of(config: EngineConfig, rank: int) -> Place:
+    """Where a rank stands."""
+    return Place(rank, config.tensor_parallel_size, config.pipeline_parallel_size)
+
+
+def welcome_of(store: str, partition: Partition | None) -> Welcome:
+    """What every rank is told; see :class:`Welcome`."""
+    if partition is None:
+        return Welcome(store=store)
+    return Welcome(store=store, bounds=partition.bounds, vision=partition.vision)
+
+
 def rank_threads(config: EngineConfig) -> int:
     """Compute threads of one rank: its share of the option, or of the CPUs."""
-    return max(1, (config.threads or cores()) // config.tensor_parallel_size)
+    return max(1, (config.threads or cores()) // config.world_size)
 
 
 def collective_timeout(config: EngineConfig) -> float:

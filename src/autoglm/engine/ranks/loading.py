@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +12,9 @@ from autoglm.model.loading import load_checkpoint
 from autoglm.model.quantized import load_quantized
 from autoglm.model.registry import Model
 from autoglm.model.sharding import shard
+from autoglm.model.stage import cut
 from autoglm.parallel.mesh import Mesh, Place
+from autoglm.parallel.pipeline.partition import Stage
 
 
 def device_of(config: EngineConfig, place: Place) -> torch.device:
@@ -32,12 +33,19 @@ def load_part(
     device: torch.device,
     mesh: Mesh,
     progress: Callable[[int, int], None] | None = None,
+    stage: Stage | None = None,
 ) -> Model:
     """Read what this rank holds of a checkpoint, and nothing else. Raises as loading does."""
     dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
     if dtype is None and device.type == "cpu":
         dtype = torch.float32
-    prepare = partial(shard, comm=mesh.tensor)
+
+    def prepare(model: Model) -> None:
+        if mesh.tensor.size > 1:
+            shard(model, mesh.tensor)
+        if stage is not None:
+            cut(model, stage)
+
     if config.quantization == "none":
         return load_checkpoint(path, dtype=dtype, device=device, progress=progress, prepare=prepare)
     return load_quantized(path, config.quantization, dtype=dtype, progress=progress, prepare=prepare)

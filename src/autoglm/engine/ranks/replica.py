@@ -9,13 +9,13 @@ import torch
 
 from autoglm.cache import VisualCache
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.ranks.group import RankGroup, rank_threads, start_ranks
+from autoglm.engine.pipeline.runner import PipelineRunner
+from autoglm.engine.ranks.group import RankGroup, place_of, rank_threads, start_ranks
 from autoglm.engine.ranks.loading import device_of, load_part
 from autoglm.engine.ranks.runner import RankRunner
 from autoglm.engine.runner import ModelRunner
 from autoglm.model.context import ImageFeatures
 from autoglm.model.registry import Model
-from autoglm.parallel.mesh import Place
 
 
 def start_replica(
@@ -26,11 +26,12 @@ def start_replica(
     Raises:
         RankMismatchError, RankLostError: see :func:`autoglm.engine.ranks.group.start_ranks`. Further as loading does.
     """
-    device = device_of(config, Place(0, config.tensor_parallel_size))
+    device = device_of(config, place_of(config, 0))
     torch.set_num_threads(rank_threads(config))
     group = start_ranks(path, config, device)
     try:
-        return load_part(path, config, device, group.mesh, progress), group
+        stage = None if group.partition is None else group.partition.stage(0)
+        return load_part(path, config, device, group.mesh, progress, stage), group
     except BaseException:
         group.close()
         raise
@@ -46,4 +47,5 @@ def runner_of(
     """What runs the engine's steps."""
     if ranks is None:
         return ModelRunner(model, num_blocks, config, visual)
-    return RankRunner(model, num_blocks, config, visual, ranks)
+    kind = RankRunner if ranks.partition is None else PipelineRunner
+    return kind(model, num_blocks, config, visual, ranks)

@@ -18,12 +18,15 @@ import torch
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.executor import StepExecutor
-from autoglm.engine.ranks.group import collective_timeout, rank_threads
+from autoglm.engine.pipeline.plan import stage_of
+from autoglm.engine.pipeline.worker import StageWorker
+from autoglm.engine.ranks.group import collective_timeout, place_of, rank_threads
 from autoglm.engine.ranks.identity import hello
 from autoglm.engine.ranks.loading import device_of, load_part
 from autoglm.engine.ranks.messages import Begin, Stop, Welcome, decode_order, encode
 from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
 from autoglm.model.context import KVStore
+from autoglm.model.registry import Model
 from autoglm.parallel.channel import Follower, Kind, Line
 from autoglm.parallel.launch import connect, die_with_parent, open_store
 from autoglm.parallel.mesh import Place, join_mesh
@@ -50,25 +53,33 @@ def work(path: Path, config: EngineConfig, place: Place, channel: str, *, child:
         raise RankMismatchError(f"rank 0 refuses this rank: {welcome.refusal}", field="rank", value=place.rank)
     follower = Follower(line, config.rank_timeout, lambda reason: _end(reason, child=child))
     try:
-        _execute(path, config, place, welcome.store, follower)
+        _execute(path, config, place, welcome, follower)
     except Exception as error:
         follower.fail(f"{type(error).__name__}: {error}")
         raise
 
 
-def _execute(path: Path, config: EngineConfig, place: Place, store: str, follower: Follower) -> None:
+def _execute(path: Path, config: EngineConfig, place: Place, welcome: Welcome, follower: Follower) -> None:
     device = device_of(config, place)
-    mesh = join_mesh(open_store(store, place.world_size, _START_SECONDS), place, device, collective_timeout(config))
-    model = load_part(path, config, device, mesh)
+    mesh = join_mesh(open_store(welcome.store, place.world_size, _START_SECONDS), place, device, collective_timeout(config))
+    stage = stage_of(path, place, welcome)
+    model = load_part(path, config, device, mesh, stage=stage)
     follower.send(b"")
     begin = msgspec.msgpack.decode(follower.receive(), type=Begin)
-    kv = KVStore(model.kv_spec, begin.num_blocks * config.block_size, device)
+    if stage is not None:
+        StageWorker(model, begin.num_blocks, config.block_size, welcome.vision, mesh).follow(follower)
+    else:
+        _follow(model, config, begin.num_blocks, follower)
+    follower.close()
+    mesh.close()
+
+
+def _follow(model: Model, config: EngineConfig, num_blocks: int, follower: Follower) -> None:
+    kv = KVStore(model.kv_spec, num_blocks * config.block_size, model.device)
     executor = StepExecutor(model, kv, config.block_size, {})
     while not isinstance(order := decode_order(follower.receive()), Stop):
         executor.copy(order.step)
         executor.run(order.step)
-    follower.close()
-    mesh.close()
 
 
 def _end(reason: str | None, *, child: bool) -> None:
@@ -97,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(number, signal.SIG_IGN)
     config = msgspec.json.decode(options.config, type=EngineConfig)
     try:
-        place = Place(options.rank, config.tensor_parallel_size)
+        place = place_of(config, options.rank)
         if place.world_size != options.world_size:
             raise RankMismatchError(
                 f"the world size is {options.world_size}, but the options make {place.world_size} ranks",

@@ -15,14 +15,18 @@ from autoglm.parallel.pipeline.costs import Costs
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Layers ``[first, last)`` of ``layers``; ``vision``: it encodes images."""
+    """Layers ``[first, last)`` of a model.
+
+    Attributes:
+        vision: it encodes images. largest: layers of the stage with the most, whose KV decides how many blocks all have.
+    """
 
     index: int
     count: int
     first: int
     last: int
-    layers: int
     vision: bool
+    largest: int
 
     @property
     def is_first(self) -> bool:
@@ -45,9 +49,9 @@ class Partition:
 
     def stage(self, index: int) -> Stage:
         """What stage ``index`` holds."""
-        count = len(self.bounds)
-        last = self.bounds[index + 1] if index + 1 < count else self.layers
-        return Stage(index, count, self.bounds[index], last, self.layers, index == self.vision)
+        ends = (*self.bounds[1:], self.layers)
+        largest = max(end - first for first, end in zip(self.bounds, ends, strict=True))
+        return Stage(index, len(self.bounds), self.bounds[index], ends[index], index == self.vision, largest)
 
     def stages(self) -> list[Stage]:
         """All, in order."""
