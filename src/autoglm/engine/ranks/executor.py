@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.messages import Step
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice, VisualSpan
 from autoglm.model.registry import Model
+from autoglm.parallel.mesh import Mesh
 
 
 class StepExecutor:
@@ -81,6 +83,17 @@ class StepExecutor:
             output_rows=None if step.output_rows is None else _tensor(step.output_rows).to(device),
         )
         return context, ids.to(device)
+
+
+def executor_of(
+    model: Model,
+    kv: KVStore,
+    config: EngineConfig,
+    mesh: Mesh,  # noqa: ARG001 - the model has its communicators
+    features: MutableMapping[int, ImageFeatures],
+) -> StepExecutor:
+    """What executes steps on a rank of ``mesh``."""
+    return StepExecutor(model, kv, config.block_size, features)
 
 
 def _array(data: bytes, kind: type) -> np.ndarray[Any, Any]:

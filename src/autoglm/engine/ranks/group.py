@@ -17,6 +17,7 @@ import torch
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.identity import hello, mismatch
+from autoglm.engine.ranks.loading import place_of
 from autoglm.engine.ranks.messages import Begin, Hello, Run, Step, Stop, Welcome, encode
 from autoglm.errors import RankLostError, RankMismatchError
 from autoglm.parallel.channel import Kind, Leader, Line
@@ -102,7 +103,7 @@ def start_ranks(path: Path, config: EngineConfig, device: torch.device) -> RankG
     Raises:
         RankMismatchError: a rank is not made as this one. RankLostError: one did not come, or ended.
     """
-    place = Place(0, config.tensor_parallel_size)
+    place = place_of(config, 0)
     folder = Path(tempfile.mkdtemp(prefix="autoglm-ranks-"))  # mode 0700: nobody else can connect
     children = Children()
     try:
@@ -166,7 +167,7 @@ def accept_ranks(listener: socket.socket, own: Hello, store: str, children: Chil
 
 def rank_threads(config: EngineConfig) -> int:
     """Compute threads of one rank: its share of the option, or of the CPUs."""
-    return max(1, (config.threads or cores()) // config.tensor_parallel_size)
+    return max(1, (config.threads or cores()) // place_of(config, 0).world_size)
 
 
 def collective_timeout(config: EngineConfig) -> float:

@@ -16,6 +16,11 @@ from autoglm.model.sharding import shard
 from autoglm.parallel.mesh import Mesh, Place
 
 
+def place_of(config: EngineConfig, rank: int) -> Place:
+    """Where a rank of the replica that the options describe stands. Raises :class:`InvalidInputError`."""
+    return Place(rank, config.tensor_parallel_size)
+
+
 def device_of(config: EngineConfig, place: Place) -> torch.device:
     """The rank's device; the ranks of a host take its GPUs in order."""
     kind = config.device

@@ -10,12 +10,11 @@ import torch
 from autoglm.cache import VisualCache
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.group import RankGroup, rank_threads, start_ranks
-from autoglm.engine.ranks.loading import device_of, load_part
+from autoglm.engine.ranks.loading import device_of, load_part, place_of
 from autoglm.engine.ranks.runner import RankRunner
 from autoglm.engine.runner import ModelRunner
 from autoglm.model.context import ImageFeatures
 from autoglm.model.registry import Model
-from autoglm.parallel.mesh import Place
 
 
 def start_replica(
@@ -26,7 +25,7 @@ def start_replica(
     Raises:
         RankMismatchError, RankLostError: see :func:`autoglm.engine.ranks.group.start_ranks`. Further as loading does.
     """
-    device = device_of(config, Place(0, config.tensor_parallel_size))
+    device = device_of(config, place_of(config, 0))
     torch.set_num_threads(rank_threads(config))
     group = start_ranks(path, config, device)
     try:

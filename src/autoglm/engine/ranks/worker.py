@@ -17,10 +17,10 @@ import msgspec
 import torch
 
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.ranks.executor import StepExecutor
+from autoglm.engine.ranks.executor import executor_of
 from autoglm.engine.ranks.group import collective_timeout, rank_threads
 from autoglm.engine.ranks.identity import hello
-from autoglm.engine.ranks.loading import device_of, load_part
+from autoglm.engine.ranks.loading import device_of, load_part, place_of
 from autoglm.engine.ranks.messages import Begin, Stop, Welcome, decode_order, encode
 from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
 from autoglm.model.context import KVStore
@@ -63,7 +63,7 @@ def _execute(path: Path, config: EngineConfig, place: Place, store: str, followe
     follower.send(b"")
     begin = msgspec.msgpack.decode(follower.receive(), type=Begin)
     kv = KVStore(model.kv_spec, begin.num_blocks * config.block_size, device)
-    executor = StepExecutor(model, kv, config.block_size, {})
+    executor = executor_of(model, kv, config, mesh, {})
     while not isinstance(order := decode_order(follower.receive()), Stop):
         executor.copy(order.step)
         executor.run(order.step)
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(number, signal.SIG_IGN)
     config = msgspec.json.decode(options.config, type=EngineConfig)
     try:
-        place = Place(options.rank, config.tensor_parallel_size)
+        place = place_of(config, options.rank)
         if place.world_size != options.world_size:
             raise RankMismatchError(
                 f"the world size is {options.world_size}, but the options make {place.world_size} ranks",
