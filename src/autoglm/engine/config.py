@@ -38,7 +38,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         pipeline_parallel_size: stages of consecutive layers, each of ``tensor_parallel_size`` ranks.
         pipeline_bounds: first layer of each stage, as ``0,18``; empty: balanced by times measured at the start.
         pipeline_micro_batches: of one step's prefill; 0: two a stage.
-        pipeline_in_flight: micro-batches of decoding at once, over which the running sequences are split; 0: one a stage.
+        pipeline_in_flight: micro-batches at once over which the running sequences are split; 0: one a stage.
         rank_timeout: seconds without a sign of life after which a rank counts as lost.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """

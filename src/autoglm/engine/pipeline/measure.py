@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ PROMPT, ANSWER = 512, 64
 _ROWS, _FAR = 64, 1024
 _VOCABULARY = 8192
 _PATCHES = (32, 20)
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class _Probe:
     def _rows(self, count: int) -> Tensor:
         return torch.randn(count, self._hidden, device=self._device).to(self._dtype)
 
-    def _real[M: nn.Module](self, module: M, depth: int | None = None) -> M:
+    def _real(self, module: M, depth: int | None = None) -> M:
         """A copy with made-up weights, of a vision tower with its first ``depth`` blocks."""
         made = copy.deepcopy(module)
         if depth is not None:

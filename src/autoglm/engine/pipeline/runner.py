@@ -52,13 +52,14 @@ class PipelineRunner(RankRunner):
         visual: VisualCache[ImageFeatures],
         group: RankGroup,
     ) -> None:
-        assert group.partition is not None  # a pipeline has one
+        assert group.plan is not None  # a pipeline has one
         super().__init__(model, num_blocks, config, visual, group)
         self._stage = StageRunner(model, self._kv, config.block_size, self._images.held)
-        self._widths = Widths.after(model, self._stage.stage, group.partition.vision)
+        self._widths = Widths.after(model, self._stage.stage, group.plan.partition.vision)
         place = group.place
         self._last = (place.pipeline_size - 1) * place.tensor_size
-        encoding = group.partition.vision
+        encoding = group.plan.partition.vision
+        self.row_cost = group.plan.row
         self._encoding = range(encoding * place.tensor_size, (encoding + 1) * place.tensor_size)
         self._sends: deque[Handle] = deque()
         self._number = 0

@@ -31,7 +31,9 @@ class StageRunner:
         intervals: when it computed, by the monotonic clock, in order of micro-batches; the latest few thousand.
     """
 
-    def __init__(self, model: Model, kv: KVStore, block_size: int, features: MutableMapping[int, ImageFeatures]) -> None:
+    def __init__(
+        self, model: Model, kv: KVStore, block_size: int, features: MutableMapping[int, ImageFeatures]
+    ) -> None:
         assert model.stage is not None  # the caller has cut it
         self.stage = model.stage
         self.intervals: deque[Interval] = deque(maxlen=_INTERVALS)

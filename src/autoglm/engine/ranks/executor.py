@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.messages import Step
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice, VisualSpan
 from autoglm.model.registry import Model
+from autoglm.parallel.mesh import Mesh
 
 
 class StepExecutor:
@@ -86,6 +88,17 @@ class StepExecutor:
 def pixels_of(step: Step) -> list[Tensor]:
     """Of the new images, float32."""
     return [torch.from_numpy(_array(i.pixels, np.float32).reshape(i.shape).copy()) for i in step.images]
+
+
+def executor_of(
+    model: Model,
+    kv: KVStore,
+    config: EngineConfig,
+    mesh: Mesh,  # noqa: ARG001 - the model has its communicators
+    features: MutableMapping[int, ImageFeatures],
+) -> StepExecutor:
+    """What executes steps on a rank of ``mesh``."""
+    return StepExecutor(model, kv, config.block_size, features)
 
 
 def _array(data: bytes, kind: type) -> np.ndarray[Any, Any]:

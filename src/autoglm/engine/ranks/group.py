@@ -16,14 +16,14 @@ import msgspec
 import torch
 
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.pipeline.plan import Plan, plan_stages
 from autoglm.engine.ranks.identity import hello, mismatch
-from autoglm.engine.pipeline.plan import plan_stages
+from autoglm.engine.ranks.loading import place_of
 from autoglm.engine.ranks.messages import Begin, Hello, Run, Step, Stop, Welcome, encode
 from autoglm.errors import RankLostError, RankMismatchError
 from autoglm.parallel.channel import Kind, Leader, Line
 from autoglm.parallel.launch import Children, cores, listen, loopback_only, open_store
 from autoglm.parallel.mesh import Mesh, Place, join_mesh
-from autoglm.parallel.pipeline.partition import Partition
 
 log = logging.getLogger(__name__)
 _START_SECONDS = 180.0
@@ -36,7 +36,7 @@ class RankGroup:
     """All ranks of this replica, seen from rank 0.
 
     Attributes:
-        mesh: rank 0's communicators. partition: who holds which layers; ``None``: one stage.
+        mesh: rank 0's communicators. plan: who holds which layers; ``None``: one stage.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class RankGroup:
         place: Place,
         lines: dict[int, Line],
         children: Children,
-        partition: Partition | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self.config = config
         self.place = place
-        self.partition = partition
+        self.plan = plan
         self.mesh = Mesh(place)
         self._children = children
         self._closed = threading.Event()
@@ -125,7 +125,7 @@ def start_ranks(path: Path, config: EngineConfig, device: torch.device) -> RankG
         RankMismatchError: a rank is not made as this one. RankLostError: one did not come, or ended.
     """
     place = place_of(config, 0)
-    partition = plan_stages(path, config) if place.pipeline_size > 1 else None
+    plan = plan_stages(path, config, device) if place.pipeline_size > 1 else None
     folder = Path(tempfile.mkdtemp(prefix="autoglm-ranks-"))  # mode 0700: nobody else can connect
     children = Children()
     try:
@@ -133,9 +133,9 @@ def start_ranks(path: Path, config: EngineConfig, device: torch.device) -> RankG
             for rank in range(1, place.world_size):
                 command = worker_command(path, config, rank, place.world_size, f"unix:{folder / 'channel'}")
                 children.start(rank, command, {**loopback_only(), "OMP_NUM_THREADS": str(rank_threads(config))})
-            welcome = welcome_of(f"file:{folder / 'store'}", partition)
+            welcome = welcome_of(f"file:{folder / 'store'}", plan)
             lines = accept_ranks(listener, hello(path, config, place), welcome, children)
-        group = RankGroup(config, place, lines, children, partition)
+        group = RankGroup(config, place, lines, children, plan)
         os.environ.update(loopback_only())
         store = open_store(f"file:{folder / 'store'}", place.world_size, _START_SECONDS)
         group.mesh = join_mesh(store, place, device, collective_timeout(config))
@@ -188,21 +188,16 @@ def accept_ranks(listener: socket.socket, own: Hello, welcome: Welcome, children
     return lines
 
 
-def place_of(config: EngineConfig, rank: int) -> Place:
-    """Where a rank stands."""
-    return Place(rank, config.tensor_parallel_size, config.pipeline_parallel_size)
-
-
-def welcome_of(store: str, partition: Partition | None) -> Welcome:
-    """What every rank is told; see :class:`Welcome`."""
-    if partition is None:
+def welcome_of(store: str, plan: Plan | None) -> Welcome:
+    """What every rank is told."""
+    if plan is None:
         return Welcome(store=store)
-    return Welcome(store=store, bounds=partition.bounds, vision=partition.vision)
+    return Welcome(store=store, bounds=plan.partition.bounds, vision=plan.partition.vision)
 
 
 def rank_threads(config: EngineConfig) -> int:
     """Compute threads of one rank: its share of the option, or of the CPUs."""
-    return max(1, (config.threads or cores()) // config.world_size)
+    return max(1, (config.threads or cores()) // place_of(config, 0).world_size)
 
 
 def collective_timeout(config: EngineConfig) -> float:

@@ -17,6 +17,11 @@ from autoglm.parallel.mesh import Mesh, Place
 from autoglm.parallel.pipeline.partition import Stage
 
 
+def place_of(config: EngineConfig, rank: int) -> Place:
+    """Where a rank of the replica that the options describe stands. Raises :class:`InvalidInputError`."""
+    return Place(rank, config.tensor_parallel_size)
+
+
 def device_of(config: EngineConfig, place: Place) -> torch.device:
     """The rank's device; the ranks of a host take its GPUs in order."""
     kind = config.device

@@ -10,8 +10,8 @@ import torch
 from autoglm.cache import VisualCache
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.pipeline.runner import PipelineRunner
-from autoglm.engine.ranks.group import RankGroup, place_of, rank_threads, start_ranks
-from autoglm.engine.ranks.loading import device_of, load_part
+from autoglm.engine.ranks.group import RankGroup, rank_threads, start_ranks
+from autoglm.engine.ranks.loading import device_of, load_part, place_of
 from autoglm.engine.ranks.runner import RankRunner
 from autoglm.engine.runner import ModelRunner
 from autoglm.model.context import ImageFeatures
@@ -30,7 +30,7 @@ def start_replica(
     torch.set_num_threads(rank_threads(config))
     group = start_ranks(path, config, device)
     try:
-        stage = None if group.partition is None else group.partition.stage(0)
+        stage = None if group.plan is None else group.plan.partition.stage(0)
         return load_part(path, config, device, group.mesh, progress, stage), group
     except BaseException:
         group.close()
@@ -47,5 +47,5 @@ def runner_of(
     """What runs the engine's steps."""
     if ranks is None:
         return ModelRunner(model, num_blocks, config, visual)
-    kind = RankRunner if ranks.partition is None else PipelineRunner
+    kind = RankRunner if ranks.plan is None else PipelineRunner
     return kind(model, num_blocks, config, visual, ranks)

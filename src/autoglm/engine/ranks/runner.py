@@ -16,7 +16,7 @@ from torch import Tensor
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.ranks.executor import StepExecutor
+from autoglm.engine.ranks.executor import executor_of
 from autoglm.engine.ranks.group import RankGroup
 from autoglm.engine.ranks.messages import NewImage, Part, Span, Splice, Step
 from autoglm.engine.runner import ModelRunner, image_rows, seeing_rows
@@ -46,7 +46,7 @@ class RankRunner(ModelRunner):
         self._group = group
         self._images = Numbers()
         self._copies: list[tuple[int, int, int]] = []
-        self._executor = StepExecutor(model, self._kv, config.block_size, self._images.held)
+        self._executor = executor_of(model, self._kv, config, group.mesh, self._images.held)
         group.begin(num_blocks)
 
     def copy(self, copy: PartialCopy) -> None:

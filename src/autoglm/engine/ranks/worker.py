@@ -17,19 +17,19 @@ import msgspec
 import torch
 
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.ranks.executor import StepExecutor
-from autoglm.engine.pipeline.plan import stage_of
+from autoglm.engine.pipeline.plan import partition_told
 from autoglm.engine.pipeline.worker import StageWorker
-from autoglm.engine.ranks.group import collective_timeout, place_of, rank_threads
+from autoglm.engine.ranks.executor import executor_of
+from autoglm.engine.ranks.group import collective_timeout, rank_threads
 from autoglm.engine.ranks.identity import hello
-from autoglm.engine.ranks.loading import device_of, load_part
+from autoglm.engine.ranks.loading import device_of, load_part, place_of
 from autoglm.engine.ranks.messages import Begin, Stop, Welcome, decode_order, encode
 from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
 from autoglm.model.context import KVStore
 from autoglm.model.registry import Model
 from autoglm.parallel.channel import Follower, Kind, Line
 from autoglm.parallel.launch import connect, die_with_parent, open_store
-from autoglm.parallel.mesh import Place, join_mesh
+from autoglm.parallel.mesh import Mesh, Place, join_mesh
 
 log = logging.getLogger(__name__)
 LOST, REFUSED = 70, 78
@@ -61,22 +61,24 @@ def work(path: Path, config: EngineConfig, place: Place, channel: str, *, child:
 
 def _execute(path: Path, config: EngineConfig, place: Place, welcome: Welcome, follower: Follower) -> None:
     device = device_of(config, place)
-    mesh = join_mesh(open_store(welcome.store, place.world_size, _START_SECONDS), place, device, collective_timeout(config))
-    stage = stage_of(path, place, welcome)
+    store = open_store(welcome.store, place.world_size, _START_SECONDS)
+    mesh = join_mesh(store, place, device, collective_timeout(config))
+    partition = partition_told(welcome.bounds, welcome.vision, path)
+    stage = None if partition is None else partition.stage(place.stage)
     model = load_part(path, config, device, mesh, stage=stage)
     follower.send(b"")
     begin = msgspec.msgpack.decode(follower.receive(), type=Begin)
-    if stage is not None:
-        StageWorker(model, begin.num_blocks, config.block_size, welcome.vision, mesh).follow(follower)
+    if partition is not None:
+        StageWorker(model, begin.num_blocks, config.block_size, partition.vision, mesh).follow(follower)
     else:
-        _follow(model, config, begin.num_blocks, follower)
+        _follow(model, config, begin.num_blocks, mesh, follower)
     follower.close()
     mesh.close()
 
 
-def _follow(model: Model, config: EngineConfig, num_blocks: int, follower: Follower) -> None:
+def _follow(model: Model, config: EngineConfig, num_blocks: int, mesh: Mesh, follower: Follower) -> None:
     kv = KVStore(model.kv_spec, num_blocks * config.block_size, model.device)
-    executor = StepExecutor(model, kv, config.block_size, {})
+    executor = executor_of(model, kv, config, mesh, {})
     while not isinstance(order := decode_order(follower.receive()), Stop):
         executor.copy(order.step)
         executor.run(order.step)

@@ -18,7 +18,7 @@ class Stage:
     """Layers ``[first, last)`` of a model.
 
     Attributes:
-        vision: it encodes images. largest: layers of the stage with the most, whose KV decides how many blocks all have.
+        vision: it encodes images. largest: layers of the stage with the most; its KV decides how many blocks all have.
     """
 
     index: int
