@@ -128,7 +128,7 @@ class Widths:
         """Undo :meth:`pack`; views of the message."""
         sizes = [rows * self.hidden, seeing * self.rank]
         sizes += [self.visual_tokens * self.hidden] * images
-        hidden, queries, *visual = message.split(sizes)
+        hidden, queries, *visual = torch.split(message, sizes)
         return Activation(
             hidden.view(rows, self.hidden),
             queries.view(seeing, self.rank) if self.rank and seeing else None,

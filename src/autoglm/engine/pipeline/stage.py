@@ -98,6 +98,7 @@ class StageRunner:
         return hidden
 
 
+@torch.inference_mode()
 def reply_of(batch: MicroBatch, logits: Tensor) -> Reply:
     """What the wishes want of fp32 ``logits [rows wanted, vocab]`` (may be overwritten)."""
     tokens: list[int] = []

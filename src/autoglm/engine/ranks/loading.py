@@ -19,7 +19,7 @@ from autoglm.parallel.pipeline.partition import Stage
 
 def place_of(config: EngineConfig, rank: int) -> Place:
     """Where a rank of the replica that the options describe stands. Raises :class:`InvalidInputError`."""
-    return Place(rank, config.tensor_parallel_size)
+    return Place(rank, config.tensor_parallel_size, config.pipeline_parallel_size)
 
 
 def device_of(config: EngineConfig, place: Place) -> torch.device:
