@@ -67,10 +67,3 @@ def given_bounds(config: EngineConfig, layers: int) -> Partition:
             value=config.pipeline_bounds,
         )
     return Partition(bounds, layers, 0)
-
-
-def partition_told(bounds: tuple[int, ...], vision: int, path: Path) -> Partition | None:
-    """What rank 0 has decided, as another rank reads it; ``None``: one stage."""
-    if not bounds:
-        return None
-    return Partition(bounds, len(empty_model(path).decoder.layers), vision)

@@ -38,8 +38,8 @@ class _Arrival:
 class StageWorker:
     """Executes micro-batches until rank 0 says stop."""
 
-    def __init__(self, model: Model, num_blocks: int, block_size: int, vision: int, mesh: Mesh) -> None:
-        self._runner = StageRunner(model, KVStore(model.kv_spec, num_blocks * block_size, model.device), block_size, {})
+    def __init__(self, model: Model, kv: KVStore, block_size: int, vision: int, mesh: Mesh) -> None:
+        self._runner = StageRunner(model, kv, block_size, {})
         self._stage = self._runner.stage
         self._dtype, self._device = model.dtype, model.device
         self._mesh = mesh

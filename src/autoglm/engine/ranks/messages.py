@@ -26,13 +26,10 @@ class Welcome(Struct, frozen=True, kw_only=True):
     Attributes:
         refusal: why the rank is not taken; empty: it is.
         store: where the ranks of this life meet (see :mod:`autoglm.engine.ranks.rendezvous`).
-        bounds, vision: of the pipeline's partition; one stage: no bounds.
     """
 
     refusal: str = ""
     store: str = ""
-    bounds: tuple[int, ...] = ()
-    vision: int = 0
 
 
 class Begin(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import torch
 
 from autoglm.cache import VisualCache
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.pipeline.plan import plan_stages
 from autoglm.engine.pipeline.runner import PipelineRunner
 from autoglm.engine.ranks.group import RankGroup, rank_threads, start_ranks
 from autoglm.engine.ranks.loading import device_of, load_part, place_of
@@ -28,9 +29,13 @@ def start_replica(
     """
     device = device_of(config, place_of(config, 0))
     torch.set_num_threads(rank_threads(config))
+    plan = plan_stages(path, config, device) if config.pipeline_parallel_size > 1 else None
     group = start_ranks(path, config, device)
     try:
-        stage = None if group.plan is None else group.plan.partition.stage(0)
+        stage = None
+        if plan is not None:
+            group.assign(plan)
+            stage = plan.partition.stage(0)
         return load_part(path, config, device, group.mesh, progress, stage), group
     except BaseException:
         group.close()
