@@ -22,11 +22,13 @@ class DecoderModel(Spread):
 
     Attributes:
         sharding: this rank's part of the weights; ``None``: all of them.
-        stage: the pipeline stage it was cut to; ``None``: it is whole.
+        stage: the pipeline stage it was cut to; ``None``: it is whole. elsewhere: tensors of a checkpoint that other
+            stages hold.
     """
 
     sharding: Sharding | None = None
     stage: Stage | None = None
+    elsewhere: frozenset[str] = frozenset()
 
     def __init__(self, text: TextConfig, parts: dict[str, nn.Module]) -> None:
         super().__init__()

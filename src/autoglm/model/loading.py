@@ -48,19 +48,15 @@ def load_checkpoint(
 
     Args:
         dtype: float32, bfloat16 or float16; ``None``: as stored.
-        prepare: changes the model while it has no weights, as :func:`autoglm.model.sharding.shard` does. Tensors of
-            modules that it takes away are not read.
+        prepare: changes the model while it has no weights, as :func:`autoglm.model.sharding.shard` does.
 
     Raises:
         CheckpointNotFoundError, CorruptCheckpointError, UnsupportedCheckpointError: naming file and tensor.
     """
     model = empty_model(path)
-    skip: frozenset[str] = frozenset()
     if prepare is not None:
-        whole = frozenset(checkpoint_targets(model))
         prepare(model)
-        skip = whole - frozenset(checkpoint_targets(model))
-    fill(model, path, dtype, torch.device(device), progress, skip)
+    fill(model, path, dtype, torch.device(device), progress)
     return model.eval()
 
 
@@ -83,6 +79,7 @@ def fill(
     """Fill a model that stands on the meta device, but for the tensors named in ``skip``."""
     targets = checkpoint_targets(model)
     missing = set(targets)
+    skip = model.elsewhere.union(skip)
     shards = shard_files(path)
     total, done = sum(s.stat().st_size for s in shards), 0
     parameters: dict[str, Tensor] = {}

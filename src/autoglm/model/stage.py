@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.autoglm_phone.fusion import GatedCrossAttention, VisualPlan, gate_queries, pack_features
 from autoglm.model.context import ForwardContext, ImageFeatures
+from autoglm.model.loading import checkpoint_targets
 from autoglm.model.registry import Model
 from autoglm.model.vision import Grid
 from autoglm.parallel.pipeline.partition import Stage
@@ -28,6 +29,7 @@ class Absent(nn.Module):
 
 def cut(model: Model, stage: Stage) -> None:
     """Take out of a model what is not the stage's; loading then reads the stage's weights only."""
+    whole = frozenset(checkpoint_targets(model))
     decoder = model.decoder
     model.stage = stage
     for index in range(len(decoder.layers)):
@@ -49,6 +51,7 @@ def cut(model: Model, stage: Stage) -> None:
                 modules[index] = Absent()
         if not any(held):
             model.model["time_gate"] = Absent()
+    model.elsewhere = whole - frozenset(checkpoint_targets(model))
 
 
 def vision_before(model: Model) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from autoglm.engine import Engine
 from autoglm.engine.pipeline.runner import PipelineRunner
-from autoglm.errors import InvalidInputError, RankLostError
+from autoglm.errors import RankLostError
 from autoglm.messages import ChatMessage, SamplingParams
 from autoglm.parallel.pipeline.bubble import measured_bubble
 from autoglm.synthetic import make_checkpoint, make_phone_checkpoint
@@ -150,11 +150,3 @@ def test_a_lost_stage_is_an_error_and_does_not_hang(tmp_path: Path) -> None:
             driver.drain()
     finally:
         engine.close()
-
-
-@pytest.mark.parametrize("bounds", ["1,2", "0", "0,4", "0,2,1", "x"])
-def test_bounds_that_are_none_are_refused(bounds: str, tmp_path: Path) -> None:
-    make_checkpoint(tmp_path)
-    with pytest.raises(InvalidInputError, match="rising numbers of layers") as error:
-        engine_of(tmp_path, pipeline_parallel_size=2, pipeline_bounds=bounds, **OPTIONS)
-    assert error.value.field == "pipeline_bounds"

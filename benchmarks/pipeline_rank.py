@@ -1,0 +1,128 @@
+"""One rank of :mod:`benchmarks.pipeline`: rank 0 measures and writes JSON, the others follow it.
+
+    python -m benchmarks.pipeline_rank CHECKPOINT --work throughput --engine '{"pipeline_parallel_size": 2}'
+
+Alone it starts the other ranks itself; with ``RANK`` set (as torchrun does) it is one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from autoglm.engine import Engine, EngineConfig
+from autoglm.engine.pipeline import stage
+from autoglm.engine.pipeline.runner import PipelineRunner
+from autoglm.engine.ranks import worker
+from autoglm.messages import Output, SamplingParams
+from autoglm.model.context import ForwardContext
+from autoglm.model.stage import StageModel
+from autoglm.parallel.pipeline.bubble import measured_bubble
+from autoglm.prompt import Prompt
+
+BALLAST = "AUTOGLM_BENCH_BALLAST"
+"""Seconds that every stage takes longer for a micro-batch: equal, known work that needs no core."""
+_WORDS = range(100, 8000)
+
+
+class BallastStage(StageModel):
+    """A stage that takes a known time: its own work, and sleep up to that."""
+
+    def run(self, hidden: Tensor, queries: Tensor | None, context: ForwardContext) -> tuple[Tensor, Tensor | None]:
+        until = time.perf_counter() + float(os.environ[BALLAST])
+        found = super().run(hidden, queries, context)
+        time.sleep(max(0.0, until - time.perf_counter()))
+        return found
+
+
+def throughput(engine: Engine, options: argparse.Namespace) -> dict[str, float]:
+    """Seconds to every first token, and tokens a second after that; best of the repetitions."""
+    draw = random.Random(0)
+    prefill, decode = [], []
+    for _ in range(options.repetitions + 1):  # the first warms up
+        first, rest = _serve(engine, options, draw)
+        prefill.append(options.requests * options.prompt / first)
+        decode.append(options.requests * (options.answer - 1) / rest)
+    return {"prefill": max(prefill[1:]), "decode": max(decode[1:])}
+
+
+def _serve(engine: Engine, options: argparse.Namespace, draw: random.Random) -> tuple[float, float]:
+    sampling = SamplingParams(temperature=0.0, max_tokens=options.answer, ignore_eos=True)
+    for number in range(options.requests):
+        ids = [draw.choice(_WORDS) for _ in range(options.prompt)]
+        engine.submit_prompt(str(number), Prompt(ids, ()), sampling)
+    start = time.perf_counter()
+    waiting = {str(number) for number in range(options.requests)}
+    first = start
+    while engine.has_work:
+        for event in engine.step():
+            if isinstance(event, Output) and event.id in waiting:
+                waiting.remove(event.id)
+                first = time.perf_counter()
+    return first - start, time.perf_counter() - first
+
+
+def bubble(engine: Engine, options: argparse.Namespace) -> dict[str, float]:
+    """The share of idle time in one pass of a prompt that makes ``--micro-batches``; median of the repetitions."""
+    runner, flights = engine.runner, engine.flights
+    assert isinstance(runner, PipelineRunner)
+    assert flights is not None
+    draw = random.Random(0)
+    shares = []
+    for _ in range(options.repetitions + 1):
+        engine.submit_prompt("prompt", Prompt([draw.choice(_WORDS) for _ in range(options.prompt)], ()), _ONE)
+        while engine.has_work:
+            engine.step()
+        intervals = runner.intervals()
+        if len(intervals[0]) != options.micro_batches:
+            raise RuntimeError(f"{len(intervals[0])} micro-batches ran, not {options.micro_batches}")
+        shares.append(measured_bubble(intervals).share)
+    return {"bubble": sorted(shares[1:])[len(shares[1:]) // 2]}
+
+
+_ONE = SamplingParams(temperature=0.0, max_tokens=1)
+_WORK = {"throughput": throughput, "bubble": bubble}
+
+
+def main() -> int:
+    """Entry point of every rank."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--work", choices=_WORK, required=True)
+    parser.add_argument("--engine", default="{}", help="engine options as JSON")
+    parser.add_argument("--requests", type=int, default=1)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--answer", type=int, default=16)
+    parser.add_argument("--micro-batches", type=int, default=1)
+    parser.add_argument("--repetitions", type=int, default=3)
+    options = parser.parse_args()
+    if BALLAST in os.environ:
+        stage.StageModel = BallastStage  # type: ignore[misc]
+    if os.environ.get("RANK", "0") != "0":
+        return worker.main(["--model", str(options.checkpoint), "--config", options.engine])
+    engine = Engine.from_checkpoint(options.checkpoint, _config(options.engine))
+    try:
+        found: dict[str, Any] = dict(_WORK[options.work](engine, options))
+        found["threads"] = torch.get_num_threads()
+    finally:
+        engine.close()
+    print(json.dumps(found), flush=True)
+    return 0
+
+
+def _config(text: str) -> EngineConfig:
+    return msgspec.json.decode(text, type=EngineConfig)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
