@@ -15,7 +15,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from autoglm.parallel.pipeline.bubble import ideal_bubble
 from autoglm.synthetic import make_checkpoint
 from benchmarks import results
 from benchmarks.far_link import far_link
-from benchmarks.pipeline_rank import BALLAST
+from benchmarks.pipeline_rank import Found
 from benchmarks.results import Failure, Load, Result, Row
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +42,8 @@ _LIMIT_SECONDS = 240.0
 _TP: dict[str, Any] = {"tensor_parallel_size": 2, "native_decode": False}
 _PP: dict[str, Any] = {"pipeline_parallel_size": 2, "native_decode": False}
 Runner = Callable[[list[str]], str]
+Metrics = dict[str, float]
+_REPETITIONS = 3
 
 
 class Report:
@@ -54,14 +56,13 @@ class Report:
         self.load = os.getloadavg()[0]
 
     def add(
-        self, case: str, subject: str, found: dict[str, float], base: tuple[str, dict[str, float]], size: str
+        self, case: str, subject: str, found: Metrics, base: tuple[str, Metrics], *, size: str, threads: int = 2
     ) -> None:
         """What one subject gave, beside the baseline's ``(name, values)``."""
-        unit = "share" if "bubble" in found else "tok/s"
         for metric, value in found.items():
-            if metric == "threads":
-                continue
-            ratio = None if base[0] == subject else results.ratio(value, base[1][metric], unit)
+            unit = "share" if metric == "bubble" else "tok/s"
+            own = base[0] == subject
+            ratio = None if own else results.ratio(value, base[1][metric], unit)
             self.rows.append(
                 Row(
                     case=case,
@@ -69,15 +70,15 @@ class Report:
                     metric=metric,
                     value=round(value, 4),
                     unit=unit,
-                    baseline="" if base[0] == subject else base[0],
+                    baseline="" if own else base[0],
                     ratio=ratio,
                     best=round(value, 4),
-                    repetitions=1,
+                    repetitions=_REPETITIONS,
                     size=size,
-                    threads=int(found.get("threads", 1)),
+                    threads=threads,
                 )
             )
-            beside = "" if ratio is None else f", {ratio:.2f} times {base[0]}"
+            beside = "" if ratio is None else f", {ratio:.3f} times {base[0]}"
             self.console.print(f"{case}, {size}: {subject}: {metric} {value:.3f} {unit}{beside}", soft_wrap=True)
 
     def fail(self, case: str, subject: str, size: str, error: Exception) -> None:
@@ -102,102 +103,85 @@ class Report:
         results.write(result, out / f"pipeline_{self.part}.json")
 
 
-def bubble(report: Report, cache: Path, sizes: list[str]) -> None:  # noqa: ARG001 - the model hardly matters here
-    """Known stage times, here and over the link; then a real model's, which share two cores."""
-    tiny = _checkpoint(cache, "tiny")
-    _bubbles(report, "known stage times, one host", tiny, _two_ranks, _HERE_SECONDS, "tiny")
+def bubble(report: Report, cache: Path, sizes: list[str]) -> None:  # noqa: ARG001 - the size hardly matters here
+    """Known stage times, here and over the link; then a real model's, which share the cores."""
+    here, there = "known stage times, one host", f"known stage times, {LINK}"
+    _bubbles(report, here, cache, _two_ranks, _HERE_SECONDS)
     try:
         with far_link(BITS, DELAY) as hosts:
-            _bubbles(
-                report,
-                f"known stage times, {LINK}",
-                tiny,
-                lambda c: hosts.run(c, _LIMIT_SECONDS),
-                _LINK_SECONDS,
-                "tiny",
-            )
+            _bubbles(report, there, cache, lambda command: hosts.run(command, _LIMIT_SECONDS), _LINK_SECONDS)
     except (PermissionError, RuntimeError, OSError) as error:
-        report.fail(f"known stage times, {LINK}", "pipeline", "tiny", error)
-    _bubbles(report, "small model, one host, two cores", _checkpoint(cache, "small"), _two_ranks, 0.0, "small")
+        report.fail(there, "pipeline", "tiny", error)
+    _bubbles(report, "a model's own times, one host", cache, _two_ranks, 0.0)
 
 
-def _bubbles(report: Report, case: str, checkpoint: Path, run: Runner, seconds: float, size: str) -> None:
+def _bubbles(report: Report, case: str, cache: Path, run: Runner, seconds: float) -> None:
+    size, engine, options = "small", dict(_PP), ["--prompt", str(_TOKENS * max(MICRO_BATCHES))]
+    if seconds:
+        size, engine = "tiny", _PP | {"pipeline_bounds": "0,2"}
+        options = ["--prompt", str(_TOKENS), "--each", "--ballast", str(seconds)]
+    options += ["--work", "bubble", "--micro-batches", *(str(number) for number in MICRO_BATCHES)]
+    try:
+        found = _measured(run, _checkpoint(cache, size), engine, options)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        report.fail(case, "pipeline", size, error)
+        return
     for number in MICRO_BATCHES:
-        engine = _PP | {"pipeline_micro_batches": number, "threads": 2}
-        if seconds:
-            engine["pipeline_bounds"] = "0,2"
-        # A real model's micro-batches are parts of one prompt; known times do not depend on their tokens.
-        prompt = _TOKENS * (number if seconds else max(MICRO_BATCHES))
-        options = ["--work", "bubble", "--prompt", str(prompt), "--micro-batches", str(number), "--repetitions", "3"]
-        os.environ.pop(BALLAST, None)
-        if seconds:
-            os.environ[BALLAST] = str(seconds)
-        try:
-            found = _measured(run, checkpoint, engine, options)
-        except (RuntimeError, subprocess.TimeoutExpired) as error:
-            report.fail(f"{case}, M = {number}", "pipeline", size, error)
-            continue
-        finally:
-            os.environ.pop(BALLAST, None)
-        report.add(f"{case}, M = {number}", "pipeline", found, (FORMULA, {"bubble": ideal_bubble(2, number)}), size)
+        base = FORMULA, {"bubble": ideal_bubble(2, number)}
+        report.add(f"{case}, M = {number}", "pipeline", found[str(number)], base, size=size)
 
 
 def link(report: Report, cache: Path, sizes: list[str]) -> None:
     """The same requests over the same link."""
-    subjects = {
-        "TP 2": _TP,
-        "PP 2": _PP,
-        "PP 2, 4 in flight": _PP | {"pipeline_in_flight": 4},
-    }
+    subjects = {"TP 2": _TP, "PP 2": _PP, "PP 2, 4 in flight": _PP | {"pipeline_in_flight": 4}}
     with far_link(BITS, DELAY) as hosts:
+        runs = dict.fromkeys(subjects, lambda command: hosts.run(command, _LIMIT_SECONDS))
         for size in sizes:
-            _compare(report, LINK, size, cache, subjects, (4, 192, 8, 1), lambda c: hosts.run(c, _LIMIT_SECONDS))
+            _compare(report, size, cache, subjects, runs, ["4"], ["--prompt", "192", "--answer", "8"])
 
 
 def host(report: Report, cache: Path, sizes: list[str]) -> None:
     """Two ranks on two cores against one rank with two threads."""
+    one: dict[str, Any] = {}
     subjects = {
-        "one rank, 2 threads": {},
+        "one rank, 2 threads": one,
         "one rank, 2 threads, torch": {"native_decode": False},
         "TP 2": _TP,
         "PP 2": _PP,
     }
+    runs = {name: _one_rank if name.startswith("one") else _two_ranks for name in subjects}
     for size in sizes:
-        prompt = 256 if size != "mid" else 96
-        for requests in (1, 6):
-            case = f"{requests} request{'s' * (requests > 1)}"
-            _compare(report, case, size, cache, subjects, (requests, prompt, 16, 2), None)
+        prompt = "96" if size == "mid" else "256"
+        _compare(report, size, cache, subjects, runs, ["1", "6"], ["--prompt", prompt, "--answer", "16"])
 
 
 def _compare(
     report: Report,
-    case: str,
     size: str,
     cache: Path,
     subjects: dict[str, dict[str, Any]],
-    work: tuple[int, int, int, int],
-    run: Runner | None,
+    runs: Mapping[str, Runner],
+    requests: list[str],
+    options: list[str],
 ) -> None:
-    """All subjects on the same work: (requests, prompt tokens, answer tokens, repetitions); the first is the base."""
-    requests, prompt, answer, repetitions = work
-    options = ["--work", "throughput", "--requests", str(requests), "--prompt", str(prompt)]
-    options += ["--answer", str(answer), "--repetitions", str(repetitions)]
-    base: tuple[str, dict[str, float]] | None = None
+    """All subjects on the same numbers of requests; the first is the baseline."""
+    options = [*options, "--work", "throughput", "--requests", *requests]
+    base: tuple[str, Found] | None = None
     for subject, changes in subjects.items():
-        alone = "tensor_parallel_size" not in changes and "pipeline_parallel_size" not in changes
         try:
-            found = _measured(run or (_one_rank if alone else _two_ranks), _checkpoint(cache, size), changes, options)
+            found = _measured(runs[subject], _checkpoint(cache, size), changes, options)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
-            report.fail(case, subject, size, error)
+            report.fail("throughput", subject, size, error)
             continue
         base = base or (subject, found)
-        report.add(case, subject, found, base, size)
+        for number in requests:
+            report.add(f"{number} at once", subject, found[number], (base[0], base[1][number]), size=size)
 
 
-def _measured(run: Runner, checkpoint: Path, engine: dict[str, Any], options: list[str]) -> dict[str, float]:
-    config = json.dumps({"threads": 2, "kv_cache_bytes": 2**28, "prefix_caching": False} | engine)
+def _measured(run: Runner, checkpoint: Path, engine: dict[str, Any], options: list[str]) -> Found:
+    config = json.dumps({"threads": 2, "kv_cache_bytes": 2**27, "prefix_caching": False} | engine)
     command = [sys.executable, "-m", "benchmarks.pipeline_rank", str(checkpoint), "--engine", config, *options]
-    found: dict[str, float] = json.loads(run(command).strip().splitlines()[-1])
+    found: Found = json.loads(run([*command, "--repetitions", str(_REPETITIONS)]).strip().splitlines()[-1])
     return found
 
 

@@ -11,18 +11,18 @@ import argparse
 import json
 import os
 import random
+import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import torch
 from torch import Tensor
 
 from autoglm.engine import Engine, EngineConfig
 from autoglm.engine.pipeline import stage
 from autoglm.engine.pipeline.runner import PipelineRunner
+from autoglm.engine.pipeline.start import flights_of
 from autoglm.engine.ranks import worker
 from autoglm.messages import Output, SamplingParams
 from autoglm.model.context import ForwardContext
@@ -30,39 +30,44 @@ from autoglm.model.stage import StageModel
 from autoglm.parallel.pipeline.bubble import measured_bubble
 from autoglm.prompt import Prompt
 
-BALLAST = "AUTOGLM_BENCH_BALLAST"
-"""Seconds that every stage takes longer for a micro-batch: equal, known work that needs no core."""
 _WORDS = range(100, 8000)
+Found = dict[str, dict[str, float]]
+"""Metrics by case."""
 
 
 class BallastStage(StageModel):
-    """A stage that takes a known time: its own work, and sleep up to that."""
+    """A stage that takes ``seconds``, a known time that needs no core: its own work, and sleep up to that."""
+
+    seconds = 0.0
 
     def run(self, hidden: Tensor, queries: Tensor | None, context: ForwardContext) -> tuple[Tensor, Tensor | None]:
-        until = time.perf_counter() + float(os.environ[BALLAST])
+        until = time.perf_counter() + self.seconds
         found = super().run(hidden, queries, context)
         time.sleep(max(0.0, until - time.perf_counter()))
         return found
 
 
-def throughput(engine: Engine, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds to every first token, and tokens a second after that; best of the repetitions."""
+def throughput(engine: Engine, options: argparse.Namespace) -> Found:
+    """By number of requests: prompt tokens a second to the last first token, and tokens a second after that; best."""
     draw = random.Random(0)
-    prefill, decode = [], []
-    for _ in range(options.repetitions + 1):  # the first warms up
-        first, rest = _serve(engine, options, draw)
-        prefill.append(options.requests * options.prompt / first)
-        decode.append(options.requests * (options.answer - 1) / rest)
-    return {"prefill": max(prefill[1:]), "decode": max(decode[1:])}
+    found = {}
+    for requests in options.requests:
+        prefill, decode = [], []
+        for _ in range(options.repetitions + 1):  # the first warms up
+            first, rest = _serve(engine, options, requests, draw)
+            prefill.append(requests * options.prompt / first)
+            decode.append(requests * (options.answer - 1) / rest)
+        found[str(requests)] = {"prefill": max(prefill[1:]), "decode": max(decode[1:])}
+    return found
 
 
-def _serve(engine: Engine, options: argparse.Namespace, draw: random.Random) -> tuple[float, float]:
+def _serve(engine: Engine, options: argparse.Namespace, requests: int, draw: random.Random) -> tuple[float, float]:
     sampling = SamplingParams(temperature=0.0, max_tokens=options.answer, ignore_eos=True)
-    for number in range(options.requests):
+    for number in range(requests):
         ids = [draw.choice(_WORDS) for _ in range(options.prompt)]
         engine.submit_prompt(str(number), Prompt(ids, ()), sampling)
     start = time.perf_counter()
-    waiting = {str(number) for number in range(options.requests)}
+    waiting = {str(number) for number in range(requests)}
     first = start
     while engine.has_work:
         for event in engine.step():
@@ -72,22 +77,26 @@ def _serve(engine: Engine, options: argparse.Namespace, draw: random.Random) -> 
     return first - start, time.perf_counter() - first
 
 
-def bubble(engine: Engine, options: argparse.Namespace) -> dict[str, float]:
-    """The share of idle time in one pass of a prompt that makes ``--micro-batches``; median of the repetitions."""
-    runner, flights = engine.runner, engine.flights
+def bubble(engine: Engine, options: argparse.Namespace) -> Found:
+    """By number of micro-batches: the share of idle time in one pass of a prompt that makes so many; median."""
+    runner = engine.runner
     assert isinstance(runner, PipelineRunner)
-    assert flights is not None
     draw = random.Random(0)
-    shares = []
-    for _ in range(options.repetitions + 1):
-        engine.submit_prompt("prompt", Prompt([draw.choice(_WORDS) for _ in range(options.prompt)], ()), _ONE)
-        while engine.has_work:
-            engine.step()
-        intervals = runner.intervals()
-        if len(intervals[0]) != options.micro_batches:
-            raise RuntimeError(f"{len(intervals[0])} micro-batches ran, not {options.micro_batches}")
-        shares.append(measured_bubble(intervals).share)
-    return {"bubble": sorted(shares[1:])[len(shares[1:]) // 2]}
+    found = {}
+    for number in options.micro_batches:
+        engine.flights = flights_of(runner, msgspec.structs.replace(engine.config, pipeline_micro_batches=number))
+        tokens = options.prompt * (number if options.each else 1)
+        shares = []
+        for _ in range(options.repetitions + 1):
+            engine.submit_prompt("prompt", Prompt([draw.choice(_WORDS) for _ in range(tokens)], ()), _ONE)
+            while engine.has_work:
+                engine.step()
+            intervals = runner.intervals()
+            if len(intervals[0]) != number:
+                raise RuntimeError(f"{len(intervals[0])} micro-batches ran, not {number}")
+            shares.append(measured_bubble(intervals).share)
+        found[str(number)] = {"bubble": statistics.median(shares[1:])}
+    return found
 
 
 _ONE = SamplingParams(temperature=0.0, max_tokens=1)
@@ -100,20 +109,22 @@ def main() -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--work", choices=_WORK, required=True)
     parser.add_argument("--engine", default="{}", help="engine options as JSON")
-    parser.add_argument("--requests", type=int, default=1)
+    parser.add_argument("--requests", type=int, nargs="+", default=[1])
     parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--each", action="store_true", help="bubble: --prompt is of one micro-batch")
     parser.add_argument("--answer", type=int, default=16)
-    parser.add_argument("--micro-batches", type=int, default=1)
+    parser.add_argument("--micro-batches", type=int, nargs="+", default=[1])
+    parser.add_argument("--ballast", type=float, default=0.0, help="seconds that each stage takes for a micro-batch")
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
-    if BALLAST in os.environ:
+    if options.ballast:
+        BallastStage.seconds = options.ballast
         stage.StageModel = BallastStage  # type: ignore[misc]
     if os.environ.get("RANK", "0") != "0":
         return worker.main(["--model", str(options.checkpoint), "--config", options.engine])
     engine = Engine.from_checkpoint(options.checkpoint, _config(options.engine))
     try:
-        found: dict[str, Any] = dict(_WORK[options.work](engine, options))
-        found["threads"] = torch.get_num_threads()
+        found = _WORK[options.work](engine, options)
     finally:
         engine.close()
     print(json.dumps(found), flush=True)
