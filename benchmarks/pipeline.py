@@ -36,7 +36,7 @@ MICRO_BATCHES = (1, 2, 4, 8)
 FORMULA = "(P-1)/(M+P-1)"
 _TOKENS = 48
 """Of a micro-batch whose time is known."""
-_HERE_SECONDS, _LINK_SECONDS = 0.08, 0.15
+_HERE_SECONDS, _LINK_SECONDS = 0.15, 0.25
 """Known time of a stage: long against a hop, which the formula does not count."""
 _LIMIT_SECONDS = 240.0
 _TP: dict[str, Any] = {"tensor_parallel_size": 2, "native_decode": False}

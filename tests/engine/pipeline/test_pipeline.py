@@ -14,15 +14,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autoglm.engine import Engine
+from autoglm.engine.pipeline.plan import Plan
 from autoglm.engine.pipeline.runner import PipelineRunner
+from autoglm.engine.ranks import replica
 from autoglm.errors import RankLostError
 from autoglm.messages import ChatMessage, SamplingParams
 from autoglm.parallel.pipeline.bubble import measured_bubble
+from autoglm.parallel.pipeline.microbatch import RowCost
+from autoglm.parallel.pipeline.partition import Partition
 from autoglm.synthetic import make_checkpoint, make_phone_checkpoint
 from tests.engine.harness import Driver, Result, engine_of, screen, user
 
-OPTIONS = {"native_decode": False, "max_batch_tokens": 128, "kv_cache_bytes": 2**21}
-SHAPES = [("glm4v", 1, 2), ("autoglm_phone", 1, 2), ("glm4v", 2, 2), ("autoglm_phone", 2, 2)]
+OPTIONS = {"native_decode": False, "max_batch_tokens": 128}
+BLOCKS = 42
+"""Of the KV pool, in one rank and in several: too few for all requests, so that some are preempted."""
+LAYER_BYTES = {"glm4v": 16 * 2 * 2 * 64 * 4, "autoglm_phone": 16 * 2 * 2 * 32 * 4}
+"""Of a block in one layer."""
+SHAPES = {
+    "glm4v in 2 stages": ("glm4v", 1, Partition((0, 1), 4, 0)),
+    "glm4v in 2 stages of 2": ("glm4v", 2, Partition((0, 3), 4, 0)),
+    "autoglm_phone in 2 stages, tower on the second": ("autoglm_phone", 1, Partition((0, 2), 4, 1)),
+    "autoglm_phone in 2 stages of 2, fusion in both": ("autoglm_phone", 2, Partition((0, 3), 4, 0)),
+}
 
 
 @dataclass
@@ -43,13 +56,23 @@ class Pair:
         return found[0], found[1]
 
 
-@pytest.fixture(scope="module", params=SHAPES, ids=lambda s: f"{s[0]}-tp{s[1]}-pp{s[2]}")
+@pytest.fixture(scope="module", params=SHAPES)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    layout, tensor, stages = request.param
+    layout, tensor, partition = SHAPES[request.param]
     directory = tmp_path_factory.mktemp("pipeline")
     (make_checkpoint if layout == "glm4v" else make_phone_checkpoint)(directory)
-    one = engine_of(directory, **OPTIONS)
-    many = engine_of(directory, tensor_parallel_size=tensor, pipeline_parallel_size=stages, **OPTIONS)
+    pool = BLOCKS * LAYER_BYTES[layout]
+    one = engine_of(directory, kv_cache_bytes=pool * 4, **OPTIONS)
+    with pytest.MonkeyPatch.context() as patch:  # not what this machine measures, but what is to be tested
+        patch.setattr(replica, "plan_stages", lambda *_: Plan(partition, RowCost(1.0, 0.001)))
+        many = engine_of(
+            directory,
+            tensor_parallel_size=tensor,
+            pipeline_parallel_size=2,
+            kv_cache_bytes=pool * partition.stage(0).largest // tensor,
+            **OPTIONS,
+        )
+    assert one.kv.num_blocks == many.kv.num_blocks == BLOCKS
     yield Pair(one, many)
     many.close()
     one.close()
@@ -101,10 +124,9 @@ def test_sampled_tokens_and_log_probabilities_come_from_whole_logits(pair: Pair)
 
 def test_what_is_preempted_or_cancelled_in_flight_harms_nobody(pair: Pair) -> None:
     before = pair.many.scheduler.preemptions
-    long = [request_of(30 + n, None, 40, 0.2) for n in range(8)]
-    expected, found = pair.ask(long)
-    assert [r.tokens for r in found] == [r.tokens for r in expected]
-    assert all(r.tokens for r in found)
+    long = [request_of(30 + n, None, 40, 0.2) for n in range(6)]
+    alone = Driver(pair.one)
+    expected = [alone.ask(*request) for request in long]
     driver = Driver(pair.many)
     ids = [driver.submit(messages, sampling) for messages, sampling in long]
     for number in itertools.count():
@@ -116,7 +138,7 @@ def test_what_is_preempted_or_cancelled_in_flight_harms_nobody(pair: Pair) -> No
             pair.many.cancel(ids[0])
     pair.many.check_integrity()
     assert pair.many.scheduler.preemptions > before
-    for index in (1, 2, 3, 4, 6, 7):
+    for index in (1, 2, 3, 4):
         assert driver.results[ids[index], 0].tokens == expected[index].tokens
 
 
@@ -138,7 +160,7 @@ def test_every_stage_ran_every_micro_batch_and_the_bubble_is_measured(pair: Pair
 
 def test_a_lost_stage_is_an_error_and_does_not_hang(tmp_path: Path) -> None:
     make_checkpoint(tmp_path)
-    engine = engine_of(tmp_path, pipeline_parallel_size=2, pipeline_bounds="0,3", **OPTIONS)
+    engine = engine_of(tmp_path, pipeline_parallel_size=2, **OPTIONS)
     try:
         driver = Driver(engine)
         driver.submit(*request_of(40, None, 200, 0.0))
