@@ -1,6 +1,6 @@
 """Pipeline of two stages: its bubble beside the formula, on a far link beside tensor parallelism, on two cores.
 
-    python -m benchmarks.pipeline bubble      stages of equal, known time; M = 1, 2, 4, 8; here and over the link
+    python -m benchmarks.pipeline bubble --sizes tiny small    known and own stage times; M = 1, 2, 4, 8
     python -m benchmarks.pipeline link        two hosts, 100 Mbit/s, 5 ms: pipeline against tensor parallelism
     python -m benchmarks.pipeline host --sizes small mid      two ranks on two cores against one rank with two threads
 
@@ -103,22 +103,26 @@ class Report:
         results.write(result, out / f"pipeline_{self.part}.json")
 
 
-def bubble(report: Report, cache: Path, sizes: list[str]) -> None:  # noqa: ARG001 - the size hardly matters here
-    """Known stage times, here and over the link; then a real model's, which share the cores."""
+def bubble(report: Report, cache: Path, sizes: list[str]) -> None:
+    """Known stage times, here and over the link (on the tiny model); the own times of others, which share the cores."""
     here, there = "known stage times, one host", f"known stage times, {LINK}"
-    _bubbles(report, here, cache, _two_ranks, _HERE_SECONDS)
+    for size in sizes:
+        if size != "tiny":
+            _bubbles(report, "own times, one host", cache, size, _two_ranks, 0.0)
+    if "tiny" not in sizes:
+        return
+    _bubbles(report, here, cache, "tiny", _two_ranks, _HERE_SECONDS)
     try:
         with far_link(BITS, DELAY) as hosts:
-            _bubbles(report, there, cache, lambda command: hosts.run(command, _LIMIT_SECONDS), _LINK_SECONDS)
+            _bubbles(report, there, cache, "tiny", lambda command: hosts.run(command, _LIMIT_SECONDS), _LINK_SECONDS)
     except (PermissionError, RuntimeError, OSError) as error:
         report.fail(there, "pipeline", "tiny", error)
-    _bubbles(report, "a model's own times, one host", cache, _two_ranks, 0.0)
 
 
-def _bubbles(report: Report, case: str, cache: Path, run: Runner, seconds: float) -> None:
-    size, engine, options = "small", dict(_PP), ["--prompt", str(_TOKENS * max(MICRO_BATCHES))]
+def _bubbles(report: Report, case: str, cache: Path, size: str, run: Runner, seconds: float) -> None:
+    engine, options = dict(_PP), ["--prompt", str(_TOKENS * max(MICRO_BATCHES))]
     if seconds:
-        size, engine = "tiny", _PP | {"pipeline_bounds": "0,2"}
+        engine = _PP | {"pipeline_bounds": "0,2"}
         options = ["--prompt", str(_TOKENS), "--each", "--ballast", str(seconds)]
     options += ["--work", "bubble", "--micro-batches", *(str(number) for number in MICRO_BATCHES)]
     try:
