@@ -54,6 +54,7 @@ class Engine:
         self.config = config
         self.model = model
         self.prompts = prompts
+        self.parameters = parameter_count(model) if ranks is None else ranks.parameters
         blocks = kv_blocks(config, model)
         ordinals = ImageOrdinals()
         self.visual: VisualCache[ImageFeatures] = VisualCache(config.visual_cache_bytes)
@@ -183,7 +184,7 @@ class Engine:
         """What is loaded."""
         return ModelInfo(
             layout=self.model.layout,
-            parameters=parameter_count(self.model),
+            parameters=self.parameters,
             dtype=str(self.model.dtype).removeprefix("torch."),
             device=str(self.model.device),
             context_length=self.admission.context_length,

@@ -26,16 +26,20 @@ def sharding_of(model: Model, rank: int, size: int) -> Sharding:
     return Sharding(rules, rank, size)
 
 
+def check_sharding(model: Model, size: int) -> None:
+    """Raise :class:`InvalidInputError` if heads, widths or vocabulary cannot be shared out over ``size`` ranks."""
+    sharding = sharding_of(model, 0, size)
+    for name, target in checkpoint_targets(model).items():
+        sharding.ranges(name, (target.rows, *model.get_parameter(target.parameter).shape[1:]))
+
+
 def shard(model: Model, comm: Communicator) -> None:
     """Make a whole model on the meta device into this rank's part of it; loading then reads that part only.
 
-    Raises:
-        InvalidInputError: heads, widths or vocabulary cannot be shared out over so many ranks.
+    Raises as :func:`check_sharding`, before anything is changed.
     """
+    check_sharding(model, comm.size)
     sharding = sharding_of(model, comm.rank, comm.size)
-    for name, target in checkpoint_targets(model).items():
-        shape = (target.rows, *model.get_parameter(target.parameter).shape[1:])
-        sharding.ranges(name, tuple(shape))  # raises before anything is changed
     for prefix, module in model.named_modules():
         if isinstance(module, Spread):
             module.comm = comm

@@ -73,6 +73,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             **OPTIONS,
         )
     assert one.kv.num_blocks == many.kv.num_blocks == BLOCKS
+    assert one.info().parameters == many.info().parameters
     yield Pair(one, many)
     many.close()
     one.close()

@@ -61,7 +61,7 @@ def replica(checkpoint: Path, size: int, **changes: Any) -> Iterator[Engine]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (group_module, worker_module):
             patch.setattr(module, "join_mesh", mesh_without_registry)
-        patch.setattr(worker_module, "_end", lambda reason, child: None)  # else it would end this process
+        patch.setattr(worker_module, "_end", lambda reason, parent: None)  # else it would end this process
         for name, value in {"RANK": 0, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
             patch.setenv(name, str(value))
         threads = [threading.Thread(target=work, args=(rank,)) for rank in range(1, size)]

@@ -43,7 +43,7 @@ class RankGroup:
         folder: where they meet; removed at the end.
 
     Attributes:
-        mesh: rank 0's communicators. plan: the pipeline's, once it is assigned; ``None``: one stage.
+        mesh: rank 0's communicators. parameters: of the whole model. plan: the pipeline's, once it is assigned; ``None``: one stage.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class RankGroup:
         self.config = config
         self.place = place
         self.mesh = Mesh(place)
+        self.parameters = 0
         self.plan: Plan | None = None
         self._children = children
         self._folder = folder

@@ -12,10 +12,11 @@ from autoglm.engine.config import EngineConfig
 from autoglm.engine.pipeline.plan import plan_stages
 from autoglm.engine.pipeline.runner import PipelineRunner
 from autoglm.engine.ranks.group import RankGroup, rank_threads, start_ranks
-from autoglm.engine.ranks.loading import device_of, load_part, place_of
+from autoglm.engine.ranks.loading import check_shares, device_of, load_part, place_of
 from autoglm.engine.ranks.runner import RankRunner
 from autoglm.engine.runner import ModelRunner
 from autoglm.model.context import ImageFeatures
+from autoglm.model.loading import empty_model
 from autoglm.model.registry import Model
 
 
@@ -25,13 +26,16 @@ def start_replica(
     """Start the other ranks, and load rank 0's part of the weights while they load theirs.
 
     Raises:
+        InvalidInputError: it cannot be shared out.
         RankMismatchError, RankLostError: see :func:`autoglm.engine.ranks.group.start_ranks`. Further as loading does.
     """
+    check_shares(path, config)
     device = device_of(config, place_of(config, 0))
     torch.set_num_threads(rank_threads(config))
     plan = plan_stages(path, config, device) if config.pipeline_parallel_size > 1 else None
     group = start_ranks(path, config, device)
     try:
+        group.parameters = sum(parameter.numel() for parameter in empty_model(path).parameters())
         stage = None
         if plan is not None:
             group.assign(plan)
