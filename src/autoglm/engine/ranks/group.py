@@ -43,7 +43,8 @@ class RankGroup:
         folder: where they meet; removed at the end.
 
     Attributes:
-        mesh: rank 0's communicators. parameters: of the whole model. plan: the pipeline's, once it is assigned; ``None``: one stage.
+        mesh: rank 0's communicators. parameters: of the whole model.
+        plan: the pipeline's, once it is assigned; ``None``: one stage.
     """
 
     def __init__(
