@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.config import EngineConfig
@@ -28,6 +27,7 @@ from autoglm.parallel.collectives import Handle
 from autoglm.parallel.pipeline.bubble import Interval
 
 _SENDS = 4
+"""Messages on their way to the second stage at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,15 @@ class PipelineRunner(RankRunner):
     @torch.inference_mode()
     def launch(self, chunks: Seq[Chunk], sampling: Seq[Sequence]) -> None:
         """Begin a micro-batch. Raises :class:`RankLostError`."""
+        try:
+            while len(self._sends) >= _SENDS:
+                self._sends.popleft().wait()
+            with self._stage.working():
+                self._launch(chunks, sampling)
+        except RuntimeError as error:
+            raise self._group.explain(error) from error
+
+    def _launch(self, chunks: Seq[Chunk], sampling: Seq[Sequence]) -> None:
         users, fresh = self._missing(chunks)
         known = [(s, i) for s, i in users if (s.salt, s.images[i].image.digest) not in fresh]
         self._settle(known, {})
@@ -79,12 +88,9 @@ class PipelineRunner(RankRunner):
         batch = MicroBatch(
             self._number, self._describe(chunks, fresh, new), [_wish(sequence.sampler) for sequence in sampling]
         )
-        try:
-            self._order(batch)
-            after, features = self._stage.run(batch, None)
-            self._send(self._widths.pack(after))
-        except RuntimeError as error:
-            raise self._group.explain(error) from error
+        self._order(batch)
+        after, features = self._stage.run(batch, None)
+        self._sends.append(self._group.mesh.pipeline.isend(self._widths.pack(after), 1))
         if fresh and (not features or not self.model.image_in_sequence):
             tensors = [one.tensors for one in features] or [()] * len(fresh)
             features = [SpreadFeatures(held, whole_feature_bytes(self.model)) for held in tensors]
@@ -117,11 +123,6 @@ class PipelineRunner(RankRunner):
         full = encode(batch) if batch.step.images and self._group.place.world_size > 1 else bare
         for rank in range(1, self._group.place.world_size):
             self._group.send(rank, full if rank in self._encoding else bare)
-
-    def _send(self, message: Tensor) -> None:
-        while len(self._sends) >= _SENDS:
-            self._sends.popleft().wait()
-        self._sends.append(self._group.mesh.pipeline.isend(message, 1))
 
 
 def _wish(sampler: SamplerState) -> Wish:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class StageRunner:
         model: cut to its stage. features: of the images that steps may name, by number, as this stage needs them.
 
     Attributes:
-        intervals: when it computed, by the monotonic clock, in order of micro-batches; the latest few thousand.
+        intervals: when it worked, by the monotonic clock, in order of micro-batches; the latest few thousand.
     """
 
     def __init__(
@@ -46,6 +47,13 @@ class StageRunner:
         """Whether it keeps features of images."""
         return self._model.reads_images
 
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around all that a micro-batch takes here, but for waiting: what the stage is busy with."""
+        start = time.perf_counter()
+        yield
+        self.intervals.append((start, time.perf_counter()))
+
     @torch.inference_mode()
     def run(self, batch: MicroBatch, before: Activation | None) -> tuple[Activation, list[ImageFeatures]]:
         """One micro-batch; ``before`` is what the stage before gave, ``None`` for the first.
@@ -54,7 +62,6 @@ class StageRunner:
             what the next stage needs, or, as ``hidden`` after the last, fp32 logits ``[rows wanted, vocab]`` (whole on
             the stage's first rank); and the new images' features, none where the stage does not read them.
         """
-        start = time.perf_counter()
         step, model = batch.step, self._model
         self._steps.copy(step)
         for number in step.dropped:
@@ -68,7 +75,6 @@ class StageRunner:
         hidden, queries = model.run(hidden, None if before is None else before.queries, context)
         if self.stage.is_last:
             hidden = model.model.compute_logits(hidden)
-        self.intervals.append((start, time.perf_counter()))
         return Activation(hidden, queries, visual), new
 
     def _images(self, batch: MicroBatch, before: Activation | None) -> tuple[list[Tensor], list[ImageFeatures]]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from queue import Queue
 
 import torch
-from torch import Tensor
 
 from autoglm.engine.pipeline.messages import MicroBatch, Order, Times, decode_order
 from autoglm.engine.pipeline.stage import StageRunner, reply_of
@@ -27,6 +26,7 @@ from autoglm.parallel.mesh import Mesh
 QUEUED = 64
 """Orders taken ahead of the computation at most."""
 _SENDS = 4
+"""Messages on their way to the next stage at most."""
 
 
 @dataclass(slots=True)
@@ -89,14 +89,11 @@ class StageWorker:
         before: Activation | None = None
         if message is not None:
             before = self._incoming.unpack(message.wait(), batch.rows, batch.seeing, len(batch.step.images))
-        after, _ = self._runner.run(batch, before)
-        if not self._stage.is_last:
-            self.send(self._outgoing.pack(after))
-        elif self._mesh.place.tensor_rank == 0:
-            follower.send(encode(reply_of(batch, after.hidden)))
-
-    def send(self, message: Tensor) -> None:
-        """To the next stage; waits only if several earlier messages are still on their way."""
         while len(self._sends) >= _SENDS:
             self._sends.popleft().wait()
-        self._sends.append(self._mesh.pipeline.isend(message, self._stage.index + 1))
+        with self._runner.working():
+            after, _ = self._runner.run(batch, before)
+            if not self._stage.is_last:
+                self._sends.append(self._mesh.pipeline.isend(self._outgoing.pack(after), self._stage.index + 1))
+            elif self._mesh.place.tensor_rank == 0:
+                follower.send(encode(reply_of(batch, after.hidden)))
