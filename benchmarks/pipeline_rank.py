@@ -20,8 +20,8 @@ import msgspec
 from torch import Tensor
 
 from autoglm.engine import Engine, EngineConfig
-from autoglm.engine.pipeline import stage
 from autoglm.engine.pipeline.runner import PipelineRunner
+from autoglm.engine.pipeline.stage import StageRunner
 from autoglm.engine.pipeline.start import flights_of
 from autoglm.engine.ranks import worker
 from autoglm.messages import Output, SamplingParams
@@ -119,7 +119,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.ballast:
         BallastStage.seconds = options.ballast
-        stage.StageModel = BallastStage  # type: ignore[misc]
+        StageRunner.kind = BallastStage
     if os.environ.get("RANK", "0") != "0":
         return worker.main(["--model", str(options.checkpoint), "--config", options.engine])
     engine = Engine.from_checkpoint(options.checkpoint, _config(options.engine))

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,8 +30,11 @@ class StageRunner:
         model: cut to its stage. features: of the images that steps may name, by number, as this stage needs them.
 
     Attributes:
+        kind: what runs the layers; a benchmark puts one of known time in its place.
         intervals: when it worked, by the monotonic clock, in order of micro-batches; the latest few thousand.
     """
+
+    kind: ClassVar[type[StageModel]] = StageModel
 
     def __init__(
         self, model: Model, kv: KVStore, block_size: int, features: MutableMapping[int, ImageFeatures]
@@ -38,7 +42,7 @@ class StageRunner:
         assert model.stage is not None  # the caller has cut it
         self.stage = model.stage
         self.intervals: deque[Interval] = deque(maxlen=_INTERVALS)
-        self._model = StageModel(model, model.stage)
+        self._model = self.kind(model, model.stage)
         self._steps = StepExecutor(model, kv, block_size, features)
         self._features = features
 
