@@ -34,6 +34,10 @@ _HELP = {
     "kv_redis_url": "Redis for KV blocks shared by replicas; needs host_kv_bytes; password: AUTOGLM_REDIS_PASSWORD",
     "kv_fetch_ms": "longest wait of a prompt for disk or Redis",
     "share_features": "visual features go to disk and Redis, too",
+    "pipeline_parallel_size": "stages of consecutive layers, each of --tensor-parallel-size ranks",
+    "pipeline_bounds": "first layer of each stage, as 0,18; empty: balanced by times measured at the start",
+    "pipeline_micro_batches": "of one step's prefill; 0: two a stage",
+    "pipeline_in_flight": "micro-batches at once over which running sequences are split; 0: one a stage",
     "host_kv_min_blocks": "compute fewer blocks again rather than load them; 0: measured at start",
 }
 
