@@ -106,6 +106,16 @@ class EngineUnavailableError(AutoGLMError):
     retryable = True
 
 
+class RankLostError(EngineUnavailableError):
+    """A rank of the replica died or hangs; the replica restarts whole, and the request may be sent again."""
+
+
+class RankMismatchError(AutoGLMError):
+    """A rank of another world size, checkpoint or version; refused before anything is loaded."""
+
+    kind = "rank_mismatch"
+
+
 class CheckpointError(AutoGLMError):
     """A checkpoint that cannot be loaded."""
 

@@ -32,12 +32,18 @@ _HELP = {
     "idle_step_ms": "longest step of that; so long a request may have to wait for it",
     "evict_dropped": "evict first what only images need that the dialogue no longer shows",
     "native_decode": "decode on the compiled kernels where they fit",
+    "tensor_parallel_size": "ranks (processes) that share every layer",
+    "rank_timeout": "seconds without a sign of life after which a rank counts as lost",
     "host_kv_bytes": "host memory for KV blocks that leave the pool; 0: off",
     "lookahead": "waiting requests whose cached blocks are evicted last; 0: off",
     "kv_disk_directory": "folder for KV blocks that outlive the process; needs host_kv_bytes",
     "kv_redis_url": "Redis for KV blocks shared by replicas; needs host_kv_bytes; password: AUTOGLM_REDIS_PASSWORD",
     "kv_fetch_ms": "longest wait of a prompt for disk or Redis",
     "share_features": "visual features go to disk and Redis, too",
+    "pipeline_parallel_size": "stages of consecutive layers, each of --tensor-parallel-size ranks",
+    "pipeline_bounds": "first layer of each stage, as 0,18; empty: balanced by times measured at the start",
+    "pipeline_micro_batches": "of one step's prefill; 0: two a stage",
+    "pipeline_in_flight": "micro-batches at once over which running sequences are split; 0: one a stage",
     "host_kv_min_blocks": "compute fewer blocks again rather than load them; 0: measured at start",
 }
 _FIELDS = [field for field in msgspec.structs.fields(EngineConfig) if field.name != "draft_examples"]
@@ -54,7 +60,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         elif isinstance(field.default, str):
             group.add_argument(flag, default=field.default, choices=_CHOICES.get(field.name), help=text)
         else:
-            group.add_argument(flag, type=int, default=field.default, help=text)
+            kind = float if isinstance(field.default, float) else int
+            group.add_argument(flag, type=kind, default=field.default, help=text)
 
 
 def engine_config(options: argparse.Namespace) -> EngineConfig:

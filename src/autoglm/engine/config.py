@@ -39,6 +39,13 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         speculation: draft tokens and verify several in a step, where that is quicker; the answers are the same.
         draft_tokens: of one sequence in a step at most.
         draft_examples: answers as the grammar has them: their fixed parts are drafted from the first answer on.
+        tensor_parallel_size: ranks that share every layer's weights and heads; each is a process. ``threads`` is then
+            for all of them, ``kv_cache_bytes`` of each.
+        pipeline_parallel_size: stages of consecutive layers, each of ``tensor_parallel_size`` ranks.
+        pipeline_bounds: first layer of each stage, as ``0,18``; empty: balanced by times measured at the start.
+        pipeline_micro_batches: of one step's prefill; 0: two a stage.
+        pipeline_in_flight: micro-batches at once over which the running sequences are split; 0: one a stage.
+        rank_timeout: seconds without a sign of life after which a rank counts as lost.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
 
@@ -74,6 +81,12 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     speculation: bool = True
     draft_tokens: int = 3
     draft_examples: tuple[str, ...] = ()
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    pipeline_bounds: str = ""
+    pipeline_micro_batches: int = 0
+    pipeline_in_flight: int = 0
+    rank_timeout: float = 10.0
     check_integrity: bool = False
     prompt_workers: int = 2
     content_format: Literal["openai", "string"] = "openai"
@@ -96,6 +109,18 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             self._at_least(name, 0)
         self._at_least("kv_redis_ttl", 1)
         self._at_least("idle_step_ms", 1)
+        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            self._at_least(name, 1)
+        for name in ("pipeline_micro_batches", "pipeline_in_flight"):
+            self._at_least(name, 0)
+        self._at_least("rank_timeout", 0.5)
+        if self.world_size > 1 and self.host_kv_bytes:
+            raise InvalidInputError(
+                "host_kv_bytes works with one rank: a block's KV is spread over the ranks",
+                field="host_kv_bytes",
+                limit=0,
+                value=self.host_kv_bytes,
+            )
         for name in ("kv_disk_directory", "kv_redis_url"):
             if getattr(self, name) and not self.host_kv_bytes:
                 raise InvalidInputError(f"{name} needs host_kv_bytes: blocks come back through it", field=name)
@@ -105,7 +130,12 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Whether what a request was is remembered until the next one."""
         return self.prefix_caching and (self.idle_prefill or self.evict_dropped)
 
-    def _at_least(self, name: str, low: int) -> None:
+    @property
+    def world_size(self) -> int:
+        """Ranks of the replica."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    def _at_least(self, name: str, low: float) -> None:
         value = getattr(self, name)
         if value is not None and value < low:
             raise InvalidInputError(f"{name} must be at least {low}, got {value}", field=name, limit=low, value=value)

@@ -18,8 +18,10 @@ from autoglm.engine.idle import Dialogues, IdlePrefill
 from autoglm.engine.idle.prediction import Prediction
 from autoglm.engine.idle.replay import Answer
 from autoglm.engine.memory import kv_blocks
+from autoglm.engine.pipeline.start import flights_of
+from autoglm.engine.ranks.group import RankGroup
+from autoglm.engine.ranks.replica import runner_of, start_replica
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
-from autoglm.engine.runner import ModelRunner
 from autoglm.engine.sampling import Choice
 from autoglm.engine.scheduler import Chunk, Scheduler
 from autoglm.engine.sequence import Sequence
@@ -51,14 +53,17 @@ _ARRIVAL_SECONDS = 0.002
 class Engine:
     """Serves many requests at once. One thread calls it; only prompt building runs beside it."""
 
-    def __init__(self, model: Model, prompts: PromptBuilder, config: EngineConfig) -> None:
+    def __init__(
+        self, model: Model, prompts: PromptBuilder, config: EngineConfig, ranks: RankGroup | None = None
+    ) -> None:
         self.config = config
         self.model = model
         self.prompts = prompts
+        self.parameters = parameter_count(model) if ranks is None else ranks.parameters
         blocks = kv_blocks(config, model)
         ordinals = ImageOrdinals()
         self.visual: VisualCache[ImageFeatures] = VisualCache(config.visual_cache_bytes)
-        self.runner = ModelRunner(model, blocks, config, self.visual)
+        self.runner = runner_of(model, blocks, config, self.visual, ranks)
         host, found = host_tier(config, model, self.runner.store, ordinals)
         self.kv = KVCache(
             blocks,
@@ -90,6 +95,7 @@ class Engine:
             step_seconds=config.idle_step_ms / 1e3,
             most_tokens=config.max_batch_tokens,
         )
+        self.flights = flights_of(self.runner, config)
         self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0
         self.decode_steps = self.accepted_tokens = 0
         # Of a step on the CPU: other processes do not count. A CUDA step passes while this thread waits.
@@ -111,7 +117,10 @@ class Engine:
         dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
         if dtype is None and device == "cpu":
             dtype = torch.float32
-        if config.quantization == "none":
+        ranks = None
+        if config.world_size > 1:
+            model, ranks = start_replica(path, config, progress)
+        elif config.quantization == "none":
             model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
         else:
             _check_quantization(device)
@@ -128,7 +137,7 @@ class Engine:
             image_cache_bytes=config.image_cache_bytes,
             token_cache_bytes=config.token_cache_bytes,
         )
-        return cls(model, prompts, config)
+        return cls(model, prompts, config, ranks)
 
     @property
     def has_work(self) -> bool:
@@ -179,6 +188,12 @@ class Engine:
         for job in self.admission.take():
             self._start(job)
         self.hints.expire()
+        if self.flights is not None:
+            for sequence, choice in self.flights.advance(self.scheduler):
+                self._emit(sequence, choice)
+            self.steps = self.flights.launched
+            events, self._events = self._events, []
+            return events
         chunks = self.scheduler.schedule()
         self.kv.flush()
         if chunks:
@@ -199,7 +214,7 @@ class Engine:
         """What is loaded."""
         return ModelInfo(
             layout=self.model.layout,
-            parameters=parameter_count(self.model),
+            parameters=self.parameters,
             dtype=str(self.model.dtype).removeprefix("torch."),
             device=str(self.model.device),
             context_length=self.admission.context_length,
@@ -218,11 +233,12 @@ class Engine:
         self.visual.check_integrity(sum(len(s.features) for s in live) + self.idle.pins)
 
     def close(self) -> None:
-        """Stop the prompt workers; write what is to be shared."""
+        """Stop the prompt workers and the other ranks; write what is to be shared."""
         self.idle.pause()
         self.admission.close()
         if self.sharing is not None:
             self.sharing.close()
+        self.runner.close()
 
     def _copy(self, copy: PartialCopy) -> None:
         self.kv.flush()

@@ -20,12 +20,18 @@ def kv_blocks(config: EngineConfig, model: Model) -> int:
     Raises:
         InvalidInputError: not even one block fits.
     """
-    per_block = model.kv_spec.bytes_per_token * config.block_size
+    spec = model.kv_spec
+    # All stages of a pipeline have equally many blocks; the one with the most layers decides how many.
+    layers = spec.num_layers if model.stage is None else model.stage.largest
+    per_token = spec.bytes_per_token // spec.num_layers * layers
+    per_block = per_token * config.block_size
     size = config.kv_cache_bytes
     if size is None:
         context = min(config.context_length or model.context_length, model.context_length)
         free = free_bytes(model.device) * (_GPU_SHARE if model.device.type == "cuda" else _CPU_SHARE)
-        size = min(int(free), _CONTEXTS * (context + config.block_size) * model.kv_spec.bytes_per_token)
+        if model.device.type == "cpu":
+            free /= config.world_size  # the ranks of one host share it
+        size = min(int(free), _CONTEXTS * (context + config.block_size) * per_token)
     blocks = size // per_block
     if blocks < 1:
         raise InvalidInputError(

@@ -42,6 +42,11 @@ class CountPenalties:
         ids = torch.from_numpy(self._ids[:count]).to(logits.device)
         logits[ids] -= torch.from_numpy(self._amounts[:count]).to(logits.device)
 
+    def amounts(self) -> tuple[list[int], list[float]]:
+        """Token ids, and what :meth:`apply` takes off each."""
+        count = len(self._places)
+        return self._ids[:count].tolist(), self._amounts[:count].tolist()
+
     @property
     def addresses(self) -> tuple[int, int, int]:
         """Of int64 ids, of float32 amounts, and how many; until the next :meth:`record`."""

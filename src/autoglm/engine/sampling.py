@@ -73,6 +73,10 @@ class SamplerState:
             and (self._forbidden is None or self.generated >= self.params.min_tokens)
         )
 
+    def count_amounts(self) -> tuple[list[int], list[float]]:
+        """Where :attr:`greedy_by_counts`: token ids, and what is taken off the logits of each before the arg-max."""
+        return ([], []) if self._penalties is None else self._penalties.amounts()
+
     def record(self, token: int) -> None:
         """Account for a generated token."""
         self.generated += 1

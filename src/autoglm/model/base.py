@@ -8,15 +8,27 @@ from torch import Tensor, nn
 from autoglm.model.config import TextConfig
 from autoglm.model.context import KVSpec
 from autoglm.model.decoder import Decoder, kv_spec
+from autoglm.model.layers import Spread
+from autoglm.parallel.pipeline.partition import Stage
+from autoglm.parallel.tensor import Sharding, gather_shares, share
 
 
-class DecoderModel(nn.Module):
+class DecoderModel(Spread):
     """A GLM decoder with a head, named as in a checkpoint; a layout adds how images come in.
 
     Args:
         text: the decoder's configuration.
         parts: further modules under ``model.``, by name.
+
+    Attributes:
+        sharding: this rank's part of the weights; ``None``: all of them.
+        stage: the pipeline stage it was cut to; ``None``: it is whole. elsewhere: tensors of a checkpoint that other
+            stages hold.
     """
+
+    sharding: Sharding | None = None
+    stage: Stage | None = None
+    elsewhere: frozenset[str] = frozenset()
 
     def __init__(self, text: TextConfig, parts: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -32,15 +44,15 @@ class DecoderModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.decoder.embed_tokens.weight.dtype
+        return next(self.decoder.parameters()).dtype  # the embeddings', or the first layer's that a stage holds
 
     @property
     def device(self) -> torch.device:
-        return self.decoder.embed_tokens.weight.device
+        return next(self.decoder.parameters()).device
 
     @property
     def kv_spec(self) -> KVSpec:
-        return kv_spec(self.text_config, self.dtype)
+        return kv_spec(self.decoder, self.dtype)
 
     @property
     def context_length(self) -> int:
@@ -52,10 +64,17 @@ class DecoderModel(nn.Module):
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """int64 ``[rows]`` -> ``[rows, hidden]``."""
-        out: Tensor = self.decoder.embed_tokens(ids)
-        return out
+        table, comm = self.decoder.embed_tokens, self.comm
+        if comm.size == 1:
+            out: Tensor = table(ids)
+            return out
+        first, end = share(self.vocab_size, comm.rank, comm.size)
+        held = (ids >= first) & (ids < end)  # every other row is zero here
+        return comm.all_reduce(table((ids - first).clamp(0, end - first - 1)) * held[:, None])
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
-        """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``."""
+        """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``, on rank 0; others get what they hold."""
         logits: Tensor = self.lm_head(self.decoder.norm(hidden))
-        return logits.float()
+        if not logits.numel():
+            return logits.float()
+        return gather_shares(logits.float(), self.vocab_size, self.comm, everywhere=False)

@@ -14,12 +14,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class KVSpec:
-    """Shape of the self-attention KV of a model, per layer."""
+    """Shape of the self-attention KV of a model, per layer. A pipeline stage's layers begin at ``first_layer``."""
 
     num_layers: int
     num_kv_heads: int
     head_dim: int
     dtype: torch.dtype
+    first_layer: int = 0
 
     @property
     def bytes_per_token(self) -> int:
@@ -44,7 +45,7 @@ class KVStore:
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each ``[kv_heads, slots, head_dim]``."""
-        return self._layers[index]
+        return self._layers[index - self.spec.first_layer]
 
     def copy_slots(self, source: Tensor, target: Tensor) -> None:
         """Copy KV rows of all layers between slots (copy-on-write of a partly matching block)."""
@@ -66,7 +67,7 @@ class VisualSpan:
     features: tuple[ImageFeatures, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ImageFeatures:
     """Everything a vision tower computed for one image; owned and sized by ``cache/``.
 

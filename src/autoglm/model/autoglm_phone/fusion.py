@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from autoglm.model.autoglm_phone.config import FusionConfig
 from autoglm.model.autoglm_phone.time_gate import TimeGate
 from autoglm.model.context import ImageFeatures, VisualSpan
-from autoglm.model.layers import RMSNorm
+from autoglm.model.layers import RMSNorm, Spread, row_parallel
 
 
 def pack_features(keys_values: Sequence[tuple[Tensor, Tensor]], gate_keys: Tensor) -> ImageFeatures:
@@ -62,25 +62,41 @@ class VisualPlan:
     @classmethod
     def of(cls, hidden: Tensor, visual: Sequence[VisualSpan], gate: TimeGate) -> VisualPlan | None:
         """Plan the reads of ``hidden`` (``[rows, hidden]``, the text stream's output); None if no row sees an image."""
-        seen = sorted((s for s in visual if s.features and s.row_start < s.row_end), key=lambda s: s.row_start)
-        if not seen:
-            return None
-        if any(a.row_end > b.row_start for a, b in pairwise(seen)):
-            raise ValueError("visual spans of one step overlap")
-        count = sum(span.row_end - span.row_start for span in seen)
-        rows = None
-        if count != hidden.shape[0]:
-            ranges = [torch.arange(s.row_start, s.row_end, device=hidden.device) for s in seen]
-            rows = torch.cat(ranges)
+        queries = gate_queries(hidden, visual, gate)
+        return None if queries is None else cls.with_queries(queries, hidden.shape[0], visual, gate)
+
+    @classmethod
+    def with_queries(cls, queries: Tensor, rows: int, visual: Sequence[VisualSpan], gate: TimeGate) -> VisualPlan:
+        """From :func:`gate_queries` of a step of ``rows`` rows: for stages without the text stream's output."""
+        seen = seeing_spans(visual)
+        index = None
+        if queries.shape[0] != rows:
+            ranges = [torch.arange(s.row_start, s.row_end, device=queries.device) for s in seen]
+            index = torch.cat(ranges)
         reads, start = [], 0
         for span in seen:
             stop = start + span.row_end - span.row_start
-            queries = gate.text_queries(hidden[span.row_start : span.row_end])
-            masks = [gate.log_mask(queries, f.tensors[-1]) for f in span.features]
+            masks = [gate.log_mask(queries[start:stop], f.tensors[-1]) for f in span.features]
             log_mask = masks[0] if len(masks) == 1 else torch.cat(masks, dim=1)
             reads.append(SpanRead(start, stop, span.features, log_mask))
             start = stop
-        return cls(rows, tuple(reads))
+        return cls(index, tuple(reads))
+
+
+def seeing_spans(visual: Sequence[VisualSpan]) -> list[VisualSpan]:
+    """The spans that are not empty, in order of their rows."""
+    seen = sorted((s for s in visual if s.features and s.row_start < s.row_end), key=lambda s: s.row_start)
+    if any(a.row_end > b.row_start for a, b in pairwise(seen)):
+        raise ValueError("visual spans of one step overlap")
+    return seen
+
+
+def gate_queries(hidden: Tensor, visual: Sequence[VisualSpan], gate: TimeGate) -> Tensor | None:
+    """The time gate's queries of the rows that see an image, in order, ``[seeing rows, rank]``; None if no row does."""
+    parts = [gate.text_queries(hidden[s.row_start : s.row_end]) for s in seeing_spans(visual)]
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, log_mask: Tensor) -> Tensor:
@@ -105,7 +121,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, log_mask: Tensor) -> Tensor:
     return mixed.permute(2, 0, 1, 3).reshape(rows, heads * dim)
 
 
-class GatedCrossAttention(nn.Module):
+class GatedCrossAttention(Spread):
     """Weights: ``norm``, ``q_proj``, ``k_proj``, ``v_proj``,
     ``q_norm``, ``k_norm``, ``o_proj``, ``gate``; no bias."""
 
@@ -134,5 +150,6 @@ class GatedCrossAttention(nn.Module):
         x = hidden if plan.rows is None else hidden[plan.rows]
         q = self.q_norm(self.q_proj(self.norm(x)).view(x.shape[0], self.num_heads, self.head_dim))
         parts = [attend(q[s.start : s.stop], *s.keys_values(module), s.log_mask) for s in plan.spans]
-        added = torch.tanh(self.gate) * self.o_proj(parts[0] if len(parts) == 1 else torch.cat(parts))
+        seen = row_parallel(self.o_proj, parts[0] if len(parts) == 1 else torch.cat(parts), self.comm)
+        added = torch.tanh(self.gate) * seen
         return hidden + added if plan.rows is None else hidden.index_add(0, plan.rows, added)

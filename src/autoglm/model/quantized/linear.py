@@ -53,19 +53,21 @@ class QuantizedLinear(nn.Module):
 
 def quantized_names(model: Model) -> list[str]:
     """The linear layers that decoding reads for every token, by module name."""
+    held = model.kv_spec
     names = [
         f"model.language_model.layers.{index}.{part}"
-        for index in range(len(model.decoder.layers))
+        for index in range(held.first_layer, held.first_layer + held.num_layers)
         for part in ("self_attn.qkv", "self_attn.o_proj", "mlp.gate_up", "mlp.down_proj")
     ]
     if isinstance(model, AutoGLMPhoneModel):
         # Keys and values of an image are computed once per image, so their projections stay exact.
         names += [
             f"model.cross_attention.{index}.{part}"
-            for index in range(len(model.cross_attention))
+            for index, layer in enumerate(model.config.fusion.layers)
+            if held.first_layer <= layer < held.first_layer + held.num_layers
             for part in ("q_proj", "o_proj")
         ]
-    return [*names, "lm_head"]
+    return names if model.stage is not None and not model.stage.is_last else [*names, "lm_head"]
 
 
 def scheme_of(name: str, scheme: str) -> str:
