@@ -14,12 +14,13 @@ MAY_IMPORT = {
     "messages": LOW,
     "agent": LOW,
     "cache": LOW,
-    "model": LOW,
+    "parallel": LOW,
+    "model": LOW | {"parallel"},  # the communication interface and the plans, see below
     "prompt": LOW | {"messages", "cache"},  # cache: its first level holds processed images and tokenised text
-    "engine": LOW | {"messages", "cache", "model", "prompt"},
+    "engine": LOW | {"messages", "cache", "parallel", "model", "prompt"},
     "server": LOW | {"messages", "agent", "cache"},  # cache: what is reused; it knows no HTTP and no tensors there
     "library": LOW | {"model", "prompt"},
-    "commands": LOW | {"messages", "model", "prompt", "engine", "server", "agent"},
+    "commands": LOW | {"messages", "parallel", "model", "prompt", "engine", "server", "agent"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -35,10 +36,22 @@ def rooms_of(file: Path) -> set[str]:
     return found
 
 
+def modules_of(file: Path, room: str) -> set[str]:
+    """Modules of one of our rooms that a file imports."""
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    found = {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
+    return {module for module in found if module.startswith(f"autoglm.{room}")}
+
+
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_point_downwards(room: str) -> None:
     for file in (SOURCE / room).rglob("*.py"):
         assert rooms_of(file) <= MAY_IMPORT[room] | {room}, file
+
+
+def test_the_model_knows_of_communication_only() -> None:
+    for file in (SOURCE / "model").rglob("*.py"):
+        assert modules_of(file, "parallel") <= {"autoglm.parallel.collectives", "autoglm.parallel.tensor"}, file
 
 
 def test_every_room_is_listed() -> None:
