@@ -106,6 +106,10 @@ class EngineUnavailableError(AutoGLMError):
     retryable = True
 
 
+class RankLostError(EngineUnavailableError, RuntimeError):
+    """A rank of the replica died or hangs; the replica starts again as a whole, and the request may be sent again."""
+
+
 class CheckpointError(AutoGLMError):
     """A checkpoint that cannot be loaded."""
 
