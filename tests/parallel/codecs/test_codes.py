@@ -103,7 +103,8 @@ def test_a_channel_scale_shields_the_neighbours_of_an_outlier() -> None:
         found = codes.decode(form, codes.encode(form, values.flatten()), values.numel()).view_as(values)
         ordinary = torch.arange(256) != 7
         errors.append((found - values)[:, ordinary].norm() / values[:, ordinary].norm())
-    assert errors[1] < 0.01 < 0.05 < errors[0]
+    assert errors[1] < 0.01
+    assert errors[0] > 0.05
 
 
 def test_sizes() -> None:
