@@ -107,7 +107,13 @@ class EngineUnavailableError(AutoGLMError):
 
 
 class RankLostError(EngineUnavailableError, RuntimeError):
-    """A rank of the replica died or hangs; the replica starts again as a whole, and the request may be sent again."""
+    """A rank of the replica died or hangs; the replica restarts whole, and the request may be sent again."""
+
+
+class RankMismatchError(AutoGLMError):
+    """A rank of another world size, checkpoint or version; refused before anything is loaded."""
+
+    kind = "rank_mismatch"
 
 
 class CheckpointError(AutoGLMError):

@@ -103,14 +103,18 @@ def test_many_messages_no_burning_while_waiting_and_nothing_left_behind() -> Non
         assert clean
 
 
+def sum_for_ever(group: Communicator) -> None:
+    while True:
+        group.all_reduce(torch.ones(8))
+        time.sleep(0.001)
+
+
 def until_it_fails(inner: Communicator, say: Callable[[Any], None], timeout: float) -> tuple[str, Any]:
     group = opened(inner, timeout)
     group.all_reduce(torch.ones(8))
     say("going")
     with pytest.raises(RankLostError) as caught:
-        while True:
-            group.all_reduce(torch.ones(8))
-            time.sleep(0.001)
+        sum_for_ever(group)
     with pytest.raises(RankLostError):  # a spent group stays so
         group.all_reduce(torch.ones(8))
     assert caught.value.retryable

@@ -26,6 +26,8 @@ _HELP = {
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
     "native_decode": "decode on the compiled kernels where they fit",
+    "tensor_parallel_size": "ranks (processes) that share every layer",
+    "rank_timeout": "seconds without a sign of life after which a rank counts as lost",
     "host_kv_bytes": "host memory for KV blocks that leave the pool; 0: off",
     "lookahead": "waiting requests whose cached blocks are evicted last; 0: off",
     "kv_disk_directory": "folder for KV blocks that outlive the process; needs host_kv_bytes",
@@ -47,7 +49,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         elif isinstance(field.default, str):
             group.add_argument(flag, default=field.default, choices=_CHOICES.get(field.name), help=text)
         else:
-            group.add_argument(flag, type=int, default=field.default, help=text)
+            kind = float if isinstance(field.default, float) else int
+            group.add_argument(flag, type=kind, default=field.default, help=text)
 
 
 def engine_config(options: argparse.Namespace) -> EngineConfig:

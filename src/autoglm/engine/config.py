@@ -33,6 +33,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         share_features: visual features go the same way.
         dual_streams: layout autoglm_phone: encode an image beside the layers that need none; off, one after the other.
         native_decode: decode on the compiled kernels where they fit; off, on torch.
+        tensor_parallel_size: ranks that share every layer's weights and heads; each is a process. ``threads`` is then
+            for all of them, ``kv_cache_bytes`` of each.
+        rank_timeout: seconds without a sign of life after which a rank counts as lost.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
 
@@ -62,6 +65,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     share_features: bool = True
     dual_streams: bool = True
     native_decode: bool = True
+    tensor_parallel_size: int = 1
+    rank_timeout: float = 10.0
     check_integrity: bool = False
     prompt_workers: int = 2
     content_format: Literal["openai", "string"] = "openai"
@@ -82,11 +87,20 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for name in ("host_kv_bytes", "host_kv_min_blocks", "lookahead", "kv_disk_bytes", "kv_fetch_ms"):
             self._at_least(name, 0)
         self._at_least("kv_redis_ttl", 1)
+        self._at_least("tensor_parallel_size", 1)
+        self._at_least("rank_timeout", 0.5)
+        if self.tensor_parallel_size > 1 and self.host_kv_bytes:
+            raise InvalidInputError(
+                "host_kv_bytes works with one rank: a block's KV is spread over the ranks",
+                field="host_kv_bytes",
+                limit=0,
+                value=self.host_kv_bytes,
+            )
         for name in ("kv_disk_directory", "kv_redis_url"):
             if getattr(self, name) and not self.host_kv_bytes:
                 raise InvalidInputError(f"{name} needs host_kv_bytes: blocks come back through it", field=name)
 
-    def _at_least(self, name: str, low: int) -> None:
+    def _at_least(self, name: str, low: float) -> None:
         value = getattr(self, name)
         if value is not None and value < low:
             raise InvalidInputError(f"{name} must be at least {low}, got {value}", field=name, limit=low, value=value)

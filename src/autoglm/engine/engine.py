@@ -15,8 +15,9 @@ from autoglm.engine.config import EngineConfig
 from autoglm.engine.features import HostFeatures
 from autoglm.engine.host import host_tier
 from autoglm.engine.memory import kv_blocks
+from autoglm.engine.ranks.group import RankGroup
+from autoglm.engine.ranks.replica import runner_of, start_replica
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
-from autoglm.engine.runner import ModelRunner
 from autoglm.engine.sampling import Choice, sample
 from autoglm.engine.scheduler import Chunk, Scheduler
 from autoglm.engine.sequence import Sequence
@@ -46,14 +47,16 @@ _ARRIVAL_SECONDS = 0.002
 class Engine:
     """Serves many requests at once. One thread calls it; only prompt building runs beside it."""
 
-    def __init__(self, model: Model, prompts: PromptBuilder, config: EngineConfig) -> None:
+    def __init__(
+        self, model: Model, prompts: PromptBuilder, config: EngineConfig, ranks: RankGroup | None = None
+    ) -> None:
         self.config = config
         self.model = model
         self.prompts = prompts
         blocks = kv_blocks(config, model)
         ordinals = ImageOrdinals()
         self.visual: VisualCache[ImageFeatures] = VisualCache(config.visual_cache_bytes)
-        self.runner = ModelRunner(model, blocks, config, self.visual)
+        self.runner = runner_of(model, blocks, config, self.visual, ranks)
         host, found = host_tier(config, model, self.runner.store, ordinals)
         self.kv = KVCache(
             blocks,
@@ -90,7 +93,10 @@ class Engine:
         dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
         if dtype is None and device == "cpu":
             dtype = torch.float32
-        if config.quantization == "none":
+        ranks = None
+        if config.tensor_parallel_size > 1:
+            model, ranks = start_replica(path, config, progress)
+        elif config.quantization == "none":
             model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
         else:
             _check_quantization(device)
@@ -107,7 +113,7 @@ class Engine:
             image_cache_bytes=config.image_cache_bytes,
             token_cache_bytes=config.token_cache_bytes,
         )
-        return cls(model, prompts, config)
+        return cls(model, prompts, config, ranks)
 
     @property
     def has_work(self) -> bool:
@@ -188,10 +194,11 @@ class Engine:
         self.visual.check_integrity(sum(len(s.features) for s in live))
 
     def close(self) -> None:
-        """Stop the prompt workers; write what is to be shared."""
+        """Stop the prompt workers and the other ranks; write what is to be shared."""
         self.admission.close()
         if self.sharing is not None:
             self.sharing.close()
+        self.runner.close()
 
     def _copy(self, copy: PartialCopy) -> None:
         self.kv.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 
 import torch
@@ -41,6 +42,9 @@ class ModelRunner:
         """Copy-on-write of a partly matching block."""
         rows = self._offsets[: copy.tokens].to(self.model.device)
         self._kv.copy_slots(rows + copy.source * self.block_size, rows + copy.target * self.block_size)
+
+    def close(self) -> None:
+        """Let go of what is outside this process."""
 
     def run(self, chunks: Seq[Chunk]) -> Tensor:
         """fp32 logits ``[chunks that sample, vocab]``, in order of ``chunks``; valid until the next call."""
@@ -150,28 +154,37 @@ def _positions(sequence: Sequence, start: int, end: int) -> Tensor:
     return torch.cat([sequence.positions[:, start:], late.expand(3, -1)], dim=1)
 
 
-def _splice(hidden: Tensor, chunks: Seq[Chunk]) -> None:
-    """Put image embeddings in the place of the placeholder rows of a step."""
+def image_rows(chunks: Seq[Chunk]) -> Iterator[tuple[int, int, int, Sequence, int]]:
+    """Placeholder rows of a step: (first row, count, first feature row, sequence, image)."""
     row = 0
     for chunk in chunks:
         for index in chunk.sequence.needed_images(chunk.start, chunk.end):
             placed = chunk.sequence.images[index]
             first, last = max(chunk.start, placed.start), min(chunk.end, placed.start + placed.image.num_tokens)
-            target = row + first - chunk.start
-            features = chunk.sequence.features[index].tensors[0]
-            hidden[target : target + last - first] = features[first - placed.start : last - placed.start]
+            yield row + first - chunk.start, last - first, first - placed.start, chunk.sequence, index
         row += chunk.count
 
 
-def _spans(chunks: Seq[Chunk]) -> list[VisualSpan]:
-    """Which rows of the step see which images."""
-    spans: list[VisualSpan] = []
+def seeing_rows(chunks: Seq[Chunk]) -> Iterator[tuple[int, int, Sequence, tuple[int, ...]]]:
+    """Rows of a step that see images by cross-attention: (first row, end, sequence, images)."""
     row = 0
     for chunk in chunks:
         for sight in chunk.sequence.sights:
             first, last = sight.overlap(chunk.start, chunk.end)
             if first < last:
-                features = tuple(chunk.sequence.features[i] for i in sight.images)
-                spans.append(VisualSpan(row + first - chunk.start, row + last - chunk.start, features))
+                yield row + first - chunk.start, row + last - chunk.start, chunk.sequence, sight.images
         row += chunk.count
-    return spans
+
+
+def _splice(hidden: Tensor, chunks: Seq[Chunk]) -> None:
+    """Put image embeddings in the place of the placeholder rows of a step."""
+    for row, count, offset, sequence, index in image_rows(chunks):
+        hidden[row : row + count] = sequence.features[index].tensors[0][offset : offset + count]
+
+
+def _spans(chunks: Seq[Chunk]) -> list[VisualSpan]:
+    """Which rows of the step see which images."""
+    return [
+        VisualSpan(first, last, tuple(sequence.features[i] for i in images))
+        for first, last, sequence, images in seeing_rows(chunks)
+    ]

@@ -8,15 +8,22 @@ from torch import Tensor, nn
 from autoglm.model.config import TextConfig
 from autoglm.model.context import KVSpec
 from autoglm.model.decoder import Decoder, kv_spec
+from autoglm.model.layers import Spread
+from autoglm.parallel.tensor import Sharding
 
 
-class DecoderModel(nn.Module):
+class DecoderModel(Spread):
     """A GLM decoder with a head, named as in a checkpoint; a layout adds how images come in.
 
     Args:
         text: the decoder's configuration.
         parts: further modules under ``model.``, by name.
+
+    Attributes:
+        sharding: this rank's part of the weights; ``None``: all of them.
     """
+
+    sharding: Sharding | None = None
 
     def __init__(self, text: TextConfig, parts: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -40,7 +47,7 @@ class DecoderModel(nn.Module):
 
     @property
     def kv_spec(self) -> KVSpec:
-        return kv_spec(self.text_config, self.dtype)
+        return kv_spec(self.decoder, self.dtype)
 
     @property
     def context_length(self) -> int:
@@ -52,10 +59,16 @@ class DecoderModel(nn.Module):
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """int64 ``[rows]`` -> ``[rows, hidden]``."""
-        out: Tensor = self.decoder.embed_tokens(ids)
-        return out
+        table, comm = self.decoder.embed_tokens, self.comm
+        if comm.size == 1:
+            out: Tensor = table(ids)
+            return out
+        rows = table.weight.shape[0]
+        local = ids - comm.rank * rows  # each rank has a range of the vocabulary, and zero for any other token
+        held = (local >= 0) & (local < rows)
+        return comm.all_reduce(table(local.clamp(0, rows - 1)) * held[:, None])
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
-        """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``."""
+        """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``, on rank 0; others get what they hold."""
         logits: Tensor = self.lm_head(self.decoder.norm(hidden))
-        return logits.float()
+        return self.comm.gather(logits.float()) if logits.numel() else logits.float()

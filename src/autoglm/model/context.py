@@ -66,7 +66,7 @@ class VisualSpan:
     features: tuple[ImageFeatures, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ImageFeatures:
     """Everything a vision tower computed for one image; owned and sized by ``cache/``.
 

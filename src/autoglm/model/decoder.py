@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from autoglm.model.attention import AttentionPlan, attend
 from autoglm.model.config import TextConfig
 from autoglm.model.context import ForwardContext, KVSpec
-from autoglm.model.layers import FusedLinear, RMSNorm, SwiGLU
+from autoglm.model.layers import FusedLinear, RMSNorm, Spread, SwiGLU, row_parallel
 from autoglm.model.rope import TextRope
 
 AfterAttention = Callable[[int, Tensor], Tensor]
 """``hook(layer, hidden) -> hidden``, called between self-attention and the MLP (gated cross-attention)."""
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Spread):
     """Grouped-query self-attention over the paged KV."""
 
     def __init__(self, config: TextConfig) -> None:
@@ -31,8 +31,7 @@ class SelfAttention(nn.Module):
         heads = self.qkv(x).view(x.shape[0], -1, self.head_dim)
         rope.apply(heads[:, : self.heads + self.kv_heads], plan.rotations)
         q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
-        out: Tensor = self.o_proj(attend(q, k, v, layer, context, plan).flatten(1))
-        return out
+        return row_parallel(self.o_proj, attend(q, k, v, layer, context, plan).flatten(1), self.comm)
 
 
 class DecoderLayer(nn.Module):
@@ -101,6 +100,7 @@ class Decoder(nn.Module):
         return self.run_layers(hidden, context, self.plan(context), 0, len(self.layers))
 
 
-def kv_spec(config: TextConfig, dtype: torch.dtype) -> KVSpec:
-    """KV memory of a decoder."""
-    return KVSpec(config.num_layers, config.num_kv_heads, config.head_dim, dtype)
+def kv_spec(decoder: Decoder, dtype: torch.dtype) -> KVSpec:
+    """KV memory of a decoder, or of the part of it that this rank holds."""
+    attention = next(m for m in decoder.modules() if isinstance(m, SelfAttention))
+    return KVSpec(len(decoder.layers), attention.kv_heads, attention.head_dim, dtype)

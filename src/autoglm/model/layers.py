@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autoglm.parallel.collectives import ALONE, Communicator
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last dimension (Zhang & Sennrich 2019), computed in fp32."""
@@ -38,7 +40,25 @@ class FusedLinear(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-class SwiGLU(nn.Module):
+class Spread(nn.Module):
+    """A module whose weights may be spread over ranks (see :mod:`autoglm.model.sharding`); by default they are not."""
+
+    comm: Communicator = ALONE
+
+
+def row_parallel(linear: nn.Module, x: Tensor, comm: Communicator) -> Tensor:
+    """A product of which each rank holds some input columns; the ranks' results are summed, and a bias added once."""
+    if comm.size == 1:
+        whole: Tensor = linear(x)
+        return whole
+    bias = getattr(linear, "bias", None)
+    part = linear(x) if bias is None else F.linear(x, linear.get_parameter("weight"))
+    if part.numel():  # no row is wanted: the ranks agree on that, too
+        part = comm.all_reduce(part)
+    return part if bias is None else part + bias
+
+
+class SwiGLU(Spread):
     """``down(silu(gate(x)) * up(x))`` (Shazeer 2020).
 
     Args:
@@ -53,5 +73,4 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        out: Tensor = self.down_proj(F.silu(gate).mul_(up))
-        return out
+        return row_parallel(self.down_proj, F.silu(gate).mul_(up), self.comm)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from autoglm.errors import CheckpointNotFoundError, CorruptCheckpointError
 from autoglm.model.layers import FusedLinear
 from autoglm.model.registry import Model, build_model
+from autoglm.parallel.tensor import Sharding
 
 LoadProgress = Callable[[int, int], None]
 """``progress(bytes done, bytes in all)``"""
@@ -41,16 +42,20 @@ def load_checkpoint(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     progress: LoadProgress | None = None,
+    prepare: Callable[[Model], None] | None = None,
 ) -> Model:
     """Build the model of ``path/config.json`` and fill it.
 
     Args:
         dtype: float32, bfloat16 or float16; ``None``: as stored.
+        prepare: changes the model while it has no weights, as :func:`autoglm.model.sharding.shard` does.
 
     Raises:
         CheckpointNotFoundError, CorruptCheckpointError, UnsupportedCheckpointError: naming file and tensor.
     """
     model = empty_model(path)
+    if prepare is not None:
+        prepare(model)
     fill(model, path, dtype, torch.device(device), progress)
     return model.eval()
 
@@ -78,9 +83,7 @@ def fill(
     total, done = sum(s.stat().st_size for s in shards), 0
     parameters: dict[str, Tensor] = {}
     for shard in shards:
-        for name, tensor in _tensors(shard):
-            if name in skip:
-                continue
+        for name, tensor in _tensors(shard, model.sharding, skip):
             target = targets.get(name)
             if target is None:
                 raise CorruptCheckpointError(f"{shard.name} holds {name}, which this model has not", field=name)
@@ -148,13 +151,28 @@ def read_json(file: Path) -> dict[str, Any]:
     return raw
 
 
-def _tensors(shard: Path) -> Iterator[tuple[str, Tensor]]:
+def _tensors(shard: Path, sharding: Sharding | None, skip: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a file, of each what this rank holds; nothing else is read."""
     try:
         with safe_open(shard, framework="pt", device="cpu") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                yield name, tensors.get_tensor(name)
+                if name in skip:
+                    continue
+                if sharding is None or sharding.cut_of(name) is None:
+                    yield name, tensors.get_tensor(name)
+                else:
+                    yield name, _part(tensors.get_slice(name), name, sharding)
     except (SafetensorError, OSError) as error:
         raise CorruptCheckpointError(f"{shard} cannot be read: {error}", field=shard.name) from error
+
+
+def _part(stored: Any, name: str, sharding: Sharding) -> Tensor:
+    """This rank's part of a tensor of a safetensors file."""
+    found = sharding.ranges(name, tuple(stored.get_shape()))
+    assert found is not None  # the caller has asked
+    dim, ranges = found
+    parts = [stored[start:end] if dim == 0 else stored[:, start:end] for start, end in ranges]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 def _copy(model: Model, name: str, tensor: Tensor, target: Target, parameter: Tensor, shard: Path) -> None:

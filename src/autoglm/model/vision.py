@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoglm.model.config import VisionConfig
-from autoglm.model.layers import FusedLinear, RMSNorm, SwiGLU
+from autoglm.model.layers import FusedLinear, RMSNorm, Spread, SwiGLU, row_parallel
 from autoglm.model.rope import block_order, rotate_halves, vision_rotary
 
 Grid = tuple[int, int, int]
@@ -27,7 +27,7 @@ class PatchEmbed(nn.Module):
         return out
 
 
-class VisionAttention(nn.Module):
+class VisionAttention(Spread):
     """Full attention within each image."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -44,8 +44,7 @@ class VisionAttention(nn.Module):
             for a, b, c in zip(torch.split(q, lengths), torch.split(k, lengths), torch.split(v, lengths), strict=True)
         ]
         joined = torch.cat([o[0].transpose(0, 1) for o in outs]).flatten(1)
-        out: Tensor = self.proj(joined)
-        return out
+        return row_parallel(self.proj, joined, self.comm)
 
 
 class VisionBlock(nn.Module):
@@ -64,7 +63,7 @@ class VisionBlock(nn.Module):
         return out
 
 
-class PatchMerger(nn.Module):
+class PatchMerger(Spread):
     """Projects merged patches to what the decoder reads."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -76,10 +75,9 @@ class PatchMerger(nn.Module):
         self.down_proj = nn.Linear(width, size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.post_projection_norm(self.proj(x)))
+        x = F.gelu(self.post_projection_norm(row_parallel(self.proj, x, self.comm)))
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        out: Tensor = self.down_proj(F.silu(gate) * up)
-        return out
+        return row_parallel(self.down_proj, F.silu(gate) * up, self.comm)
 
 
 class PositionTable(nn.Module):

@@ -74,6 +74,19 @@ class Communicator(ABC):
         """:meth:`all_reduce` that may run beside computation; not before :meth:`Handle.wait` is the result valid."""
         return Done(self.all_reduce(tensor))
 
+    def gather(self, tensor: Tensor, root: int = 0, dim: int = -1) -> Tensor:
+        """On ``root`` what :meth:`all_gather` gives, on other ranks ``tensor``."""
+        if self.size == 1:
+            return tensor
+        tensor = tensor.contiguous()
+        if self.rank != root:
+            self.send(tensor, root)
+            return tensor
+        parts = [tensor if rank == root else torch.empty_like(tensor) for rank in range(self.size)]
+        for work in [self.irecv(part, rank) for rank, part in enumerate(parts) if rank != root]:
+            work.wait()
+        return torch.cat(parts, dim)
+
     def send(self, tensor: Tensor, to: int) -> None:
         """Send and wait."""
         self.isend(tensor, to).wait()

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from autoglm.parallel.collectives import ALONE, Communicator, Handle, TorchCommunicator
+from autoglm.parallel.collectives import Communicator, Handle, TorchCommunicator
 from autoglm.parallel.shm import open_shared_memory
 
 
@@ -81,15 +81,18 @@ def open_by_host(flat: TorchCommunicator, *, host: str | None = None, timeout: f
     members = dist.get_process_group_ranks(flat.group)
     own = [rank for rank in range(flat.size) if hosts[rank] == digest]
     firsts = [hosts.index(other) for other in dict.fromkeys(hosts)]
-    inside: Communicator = ALONE
-    if len(own) > 1:
-        inside = open_shared_memory(_subgroup([members[rank] for rank in own]), timeout=timeout)
-    between = _subgroup([members[rank] for rank in firsts]) if flat.rank in firsts else None
-    return HierarchicalCommunicator(flat, inside, between)
+    group = _subgroup([members[rank] for rank in own])
+    inside = open_shared_memory(group, timeout=timeout) if group.size > 1 else group
+    between = _subgroup([members[rank] for rank in firsts] if flat.rank in firsts else [members[flat.rank]])
+    return HierarchicalCommunicator(flat, inside, between if flat.rank in firsts else None)
 
 
 def _subgroup(ranks: list[int]) -> TorchCommunicator:
-    """Only its members take part in making it: the rest of the world may be busy."""
+    """Only its members take part: the rest of the world may be busy.
+
+    torch names a group by its ranks and by how many groups its maker has. So each rank makes two, if one of itself
+    alone: with fewer, names would differ and the next group would wait for ever.
+    """
     return TorchCommunicator(dist.new_group(ranks, use_local_synchronization=True))
 
 

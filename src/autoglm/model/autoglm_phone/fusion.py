@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from autoglm.model.autoglm_phone.config import FusionConfig
 from autoglm.model.autoglm_phone.time_gate import TimeGate
 from autoglm.model.context import ImageFeatures, VisualSpan
-from autoglm.model.layers import RMSNorm
+from autoglm.model.layers import RMSNorm, Spread, row_parallel
 
 
 def pack_features(keys_values: Sequence[tuple[Tensor, Tensor]], gate_keys: Tensor) -> ImageFeatures:
@@ -105,7 +105,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, log_mask: Tensor) -> Tensor:
     return mixed.permute(2, 0, 1, 3).reshape(rows, heads * dim)
 
 
-class GatedCrossAttention(nn.Module):
+class GatedCrossAttention(Spread):
     """Weights: ``norm``, ``q_proj``, ``k_proj``, ``v_proj``,
     ``q_norm``, ``k_norm``, ``o_proj``, ``gate``; no bias."""
 
@@ -134,5 +134,6 @@ class GatedCrossAttention(nn.Module):
         x = hidden if plan.rows is None else hidden[plan.rows]
         q = self.q_norm(self.q_proj(self.norm(x)).view(x.shape[0], self.num_heads, self.head_dim))
         parts = [attend(q[s.start : s.stop], *s.keys_values(module), s.log_mask) for s in plan.spans]
-        added = torch.tanh(self.gate) * self.o_proj(parts[0] if len(parts) == 1 else torch.cat(parts))
+        seen = row_parallel(self.o_proj, parts[0] if len(parts) == 1 else torch.cat(parts), self.comm)
+        added = torch.tanh(self.gate) * seen
         return hidden + added if plan.rows is None else hidden.index_add(0, plan.rows, added)

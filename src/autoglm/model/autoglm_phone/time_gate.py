@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoglm.model.layers import RMSNorm
+from autoglm.model.layers import RMSNorm, Spread
 
 
-class TimeGate(nn.Module):
+class TimeGate(Spread):
     """Soft mask from cross-modal similarity.
 
     Weights: ``text_proj.weight``, ``visual_proj.weight`` ``[rank, hidden]``; ``text_norm.weight``,
@@ -37,12 +37,12 @@ class TimeGate(nn.Module):
 
     def visual_keys(self, visual: Tensor) -> Tensor:
         """``[tokens, hidden]`` projected visual features -> ``[tokens, rank]``; computed once per image."""
-        keys: Tensor = self.visual_norm(self.visual_proj(visual))
+        keys: Tensor = self.visual_norm(self.comm.all_gather(self.visual_proj(visual)))
         return keys
 
     def text_queries(self, hidden: Tensor) -> Tensor:
         """``[rows, hidden]`` output of the text stream -> ``[rows, rank]``."""
-        queries: Tensor = self.text_norm(self.text_proj(hidden))
+        queries: Tensor = self.text_norm(self.comm.all_gather(self.text_proj(hidden)))
         return queries
 
     def log_mask(self, queries: Tensor, keys: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autoglm.errors import ImageError
 from autoglm.model.autoglm_phone.config import PhoneVisionConfig
 from autoglm.model.autoglm_phone.stem import ConvStem
-from autoglm.model.layers import RMSNorm
+from autoglm.model.layers import RMSNorm, Spread, row_parallel
 from autoglm.model.rope import block_order, vision_rotary
 from autoglm.model.vision import PositionTable, VisionBlock
 
@@ -25,7 +25,7 @@ def patch_rows(pixels: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
     return blocks.permute(1, 3, 0, 2, 4).reshape(rows * columns, -1)
 
 
-class Projector(nn.Module):
+class Projector(Spread):
     """ViT width -> decoder width: linear, exact GELU, linear; with bias."""
 
     def __init__(self, vision_size: int, hidden_size: int) -> None:
@@ -34,8 +34,7 @@ class Projector(nn.Module):
         self.out = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        projected: Tensor = self.out(F.gelu(self.up(x)))
-        return projected
+        return row_parallel(self.out, F.gelu(self.up(x)), self.comm)
 
 
 class VisionTower(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,12 +22,14 @@ def load_quantized(
     dtype: torch.dtype | None = None,
     store: Path | None = None,
     progress: LoadProgress | None = None,
+    prepare: Callable[[Model], None] | None = None,
 ) -> Model:
     """As :func:`autoglm.model.loading.load_checkpoint` on the CPU, with int8 or int4 weights in the decoder.
 
     Args:
         dtype: of what is not packed.
         store: folder of packed weights; ``None``: nothing is kept.
+        prepare: as in loading; what is kept is whole models, so not beside ``store``.
 
     Raises:
         InvalidInputError: no such scheme. Further as loading does.
@@ -43,6 +46,8 @@ def load_quantized(
         fill(model, path, dtype, torch.device("cpu"), progress, skip=packed_targets(path, model))
         return model.eval()
     model = empty_model(path)
+    if prepare is not None:
+        prepare(model)
     fill(model, path, dtype, torch.device("cpu"), progress)
     quantize(model, scheme)
     if kept is not None and file is not None:

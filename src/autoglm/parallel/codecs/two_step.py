@@ -10,6 +10,7 @@ As in Flash Communication (arXiv 2412.04964) and ZeRO++ (arXiv 2306.10209).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def pieces(count: int, group: int, size: int, blocks: int) -> list[list[Piece]]:
     """``[owner][block]``: all values once, in whole groups but for the last."""
     units = -(-count // group)
     edges = [min(units * k // (size * blocks) * group, count) for k in range(size * blocks + 1)]
-    flat = [Piece(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    flat = [Piece(a, b) for a, b in pairwise(edges)]
     return [flat[owner * blocks : (owner + 1) * blocks] for owner in range(size)]
 
 

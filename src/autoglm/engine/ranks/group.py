@@ -1,0 +1,175 @@
+"""Rank 0's side of a replica of several ranks: start the others, check them, order them about, and notice a loss."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import torch
+
+from autoglm.engine.config import EngineConfig
+from autoglm.engine.ranks.identity import hello, mismatch
+from autoglm.engine.ranks.loading import place_of
+from autoglm.engine.ranks.messages import Begin, Hello, Run, Step, Stop, Welcome, encode
+from autoglm.errors import RankLostError, RankMismatchError
+from autoglm.parallel.channel import Kind, Leader, Line
+from autoglm.parallel.launch import Children, cores, listen, loopback_only, open_store
+from autoglm.parallel.mesh import Mesh, Place, join_mesh
+
+log = logging.getLogger(__name__)
+_START_SECONDS = 180.0
+_POLL_SECONDS = 0.2
+_END_SECONDS = 5.0
+_LOST_STATUS = 70
+
+
+class RankGroup:
+    """All ranks of this replica, seen from rank 0.
+
+    Attributes:
+        mesh: rank 0's communicators.
+    """
+
+    def __init__(self, config: EngineConfig, place: Place, lines: dict[int, Line], children: Children) -> None:
+        self.config = config
+        self.place = place
+        self.mesh = Mesh(place)
+        self._children = children
+        self._closed = threading.Event()
+        self._leader = Leader(lines, config.rank_timeout, self._on_loss)
+
+    @property
+    def lost(self) -> str | None:
+        """What was lost, once something was."""
+        return self._leader.lost
+
+    def order(self, step: Step) -> None:
+        """Have every other rank execute a step; returns at once. Raises :class:`RankLostError`."""
+        self._leader.broadcast(encode(Run(step)))
+
+    def begin(self, num_blocks: int) -> None:
+        """Wait until every rank has its weights, then have all make their KV memory."""
+        for rank in range(1, self.place.world_size):
+            self._leader.receive(rank)
+        self._leader.broadcast(encode(Begin(num_blocks=num_blocks)))
+
+    def explain(self, error: Exception) -> Exception:
+        """What to raise for an error of a collective: the loss that caused it, if there was one."""
+        deadline = time.monotonic() + self.config.rank_timeout
+        while self.lost is None and time.monotonic() < deadline:
+            time.sleep(0.01)  # a peer's death shows in the collective before it shows in the channel
+        return error if self.lost is None else RankLostError(self.lost, field="rank")
+
+    def close(self) -> None:
+        """Have every rank end, and wait for it."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        try:
+            self._leader.broadcast(encode(Stop()))
+        except RankLostError:
+            log.warning("a rank was gone before it was told to stop")
+        self._children.wait(_END_SECONDS)
+        self._leader.close()
+        self.mesh.close()
+
+    def _on_loss(self, reason: str) -> None:
+        """On the channel's thread: end the others, so that whatever waits for them in this process fails."""
+        if self._closed.is_set():
+            return
+        log.error("the replica ends: %s", reason)
+        self._children.kill()
+        # A collective with a rank of another host may hang on: the process must not.
+        last = threading.Timer(self.config.rank_timeout, self._end_process)
+        last.daemon = True
+        last.start()
+
+    def _end_process(self) -> None:
+        if not self._closed.is_set():
+            os._exit(_LOST_STATUS)
+
+
+def start_ranks(path: Path, config: EngineConfig, device: torch.device) -> RankGroup:
+    """Start the other ranks on this host and meet them.
+
+    Raises:
+        RankMismatchError: a rank is not made as this one. RankLostError: one did not come, or ended.
+    """
+    place = place_of(config, 0)
+    folder = Path(tempfile.mkdtemp(prefix="autoglm-ranks-"))  # mode 0700: nobody else can connect
+    children = Children()
+    try:
+        with listen(f"unix:{folder / 'channel'}") as listener:
+            for rank in range(1, place.world_size):
+                command = worker_command(path, config, rank, place.world_size, f"unix:{folder / 'channel'}")
+                children.start(rank, command, {**loopback_only(), "OMP_NUM_THREADS": str(rank_threads(config))})
+            lines = accept_ranks(listener, hello(path, config, place), f"file:{folder / 'store'}", children)
+        group = RankGroup(config, place, lines, children)
+        os.environ.update(loopback_only())
+        store = open_store(f"file:{folder / 'store'}", place.world_size, _START_SECONDS)
+        group.mesh = join_mesh(store, place, device, collective_timeout(config))
+        return group
+    except BaseException:
+        children.kill()
+        children.wait(_END_SECONDS)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def worker_command(path: Path, config: EngineConfig, rank: int, world_size: int, channel: str) -> list[str]:
+    """argv of another rank on this host."""
+    return [
+        *(sys.executable, "-m", "autoglm.engine.ranks.worker", "--child", "--channel", channel),
+        *("--rank", str(rank), "--world-size", str(world_size)),
+        *("--model", str(path), "--config", msgspec.json.encode(config).decode()),
+    ]
+
+
+def accept_ranks(listener: socket.socket, own: Hello, store: str, children: Children) -> dict[int, Line]:
+    """Wait for every other rank, and take it if it is made as this one; see :func:`start_ranks` for errors."""
+    lines: dict[int, Line] = {}
+    deadline = time.monotonic() + _START_SECONDS
+    listener.settimeout(_POLL_SECONDS)
+    while len(lines) < own.world_size - 1:
+        children.check()
+        if time.monotonic() > deadline:
+            missing = sorted(set(range(1, own.world_size)) - set(lines))
+            raise RankLostError(f"ranks {missing} did not come in {_START_SECONDS:g} s", field="rank", value=missing[0])
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
+        connection.settimeout(_END_SECONDS)
+        line = Line(connection)
+        frame = line.receive()
+        if frame is None:
+            continue
+        theirs = msgspec.msgpack.decode(frame[1], type=Hello)
+        refusal = mismatch(own, theirs)
+        if refusal is None and theirs.rank in lines:
+            refusal = RankMismatchError(f"rank {theirs.rank} has come already", field="rank", value=theirs.rank)
+        line.send(Kind.DATA, encode(Welcome(refusal=str(refusal or ""), store=store)))
+        if refusal is not None:
+            line.close()
+            raise refusal
+        lines[theirs.rank] = line
+    return lines
+
+
+def rank_threads(config: EngineConfig) -> int:
+    """Compute threads of one rank: its share of the option, or of the CPUs."""
+    return max(1, (config.threads or cores()) // place_of(config, 0).world_size)
+
+
+def collective_timeout(config: EngineConfig) -> float:
+    """Seconds; the channel notices a loss long before, this is for a rank that lives and does not come."""
+    return max(60.0, 6 * config.rank_timeout)

@@ -1,0 +1,48 @@
+"""This rank's part of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from autoglm.engine.config import EngineConfig
+from autoglm.model.loading import load_checkpoint
+from autoglm.model.quantized import load_quantized
+from autoglm.model.registry import Model
+from autoglm.model.sharding import shard
+from autoglm.parallel.mesh import Mesh, Place
+
+
+def place_of(config: EngineConfig, rank: int) -> Place:
+    """Where a rank of the replica that the options describe stands. Raises :class:`InvalidInputError`."""
+    return Place(rank, config.tensor_parallel_size)
+
+
+def device_of(config: EngineConfig, place: Place) -> torch.device:
+    """The rank's device; the ranks of a host take its GPUs in order."""
+    kind = config.device
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda":
+        kind = f"cuda:{place.rank % torch.cuda.device_count()}"
+    return torch.device(kind)
+
+
+def load_part(
+    path: Path,
+    config: EngineConfig,
+    device: torch.device,
+    mesh: Mesh,
+    progress: Callable[[int, int], None] | None = None,
+) -> Model:
+    """Read what this rank holds of a checkpoint, and nothing else. Raises as loading does."""
+    dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
+    if dtype is None and device.type == "cpu":
+        dtype = torch.float32
+    prepare = partial(shard, comm=mesh.tensor)
+    if config.quantization == "none":
+        return load_checkpoint(path, dtype=dtype, device=device, progress=progress, prepare=prepare)
+    return load_quantized(path, config.quantization, dtype=dtype, progress=progress, prepare=prepare)

@@ -1,0 +1,119 @@
+"""Any rank but 0: ``python -m autoglm.engine.ranks.worker --channel ADDRESS --rank R --world-size N --model PATH``.
+
+It loads its part of the weights and executes the steps that rank 0 orders, until rank 0 says stop (status 0) or is
+gone (70). A rank that rank 0 refuses ends with 78 and says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+import torch
+
+from autoglm.engine.config import EngineConfig
+from autoglm.engine.ranks.executor import executor_of
+from autoglm.engine.ranks.group import collective_timeout, rank_threads
+from autoglm.engine.ranks.identity import hello
+from autoglm.engine.ranks.loading import device_of, load_part, place_of
+from autoglm.engine.ranks.messages import Begin, Stop, Welcome, decode_order, encode
+from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
+from autoglm.model.context import KVStore
+from autoglm.parallel.channel import Follower, Kind, Line
+from autoglm.parallel.launch import connect, die_with_parent, open_store
+from autoglm.parallel.mesh import Place, join_mesh
+
+log = logging.getLogger(__name__)
+LOST, REFUSED = 70, 78
+_START_SECONDS = 180.0
+
+
+def work(path: Path, config: EngineConfig, place: Place, channel: str, *, child: bool) -> None:
+    """One life of a rank.
+
+    Raises:
+        RankMismatchError: rank 0 refuses it. RankLostError: rank 0 is not there. Further as loading does.
+    """
+    torch.set_num_threads(rank_threads(config))
+    line = Line(connect(channel, _START_SECONDS))
+    line.send(Kind.DATA, encode(hello(path, config, place)))
+    frame = line.receive()
+    if frame is None:
+        raise RankLostError("rank 0 hung up", field="rank", value=0)
+    welcome = msgspec.msgpack.decode(frame[1], type=Welcome)
+    if welcome.refusal:
+        raise RankMismatchError(f"rank 0 refuses this rank: {welcome.refusal}", field="rank", value=place.rank)
+    follower = Follower(line, config.rank_timeout, lambda reason: _end(reason, child=child))
+    try:
+        _execute(path, config, place, welcome.store, follower)
+    except Exception as error:
+        follower.fail(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _execute(path: Path, config: EngineConfig, place: Place, store: str, follower: Follower) -> None:
+    device = device_of(config, place)
+    mesh = join_mesh(open_store(store, place.world_size, _START_SECONDS), place, device, collective_timeout(config))
+    model = load_part(path, config, device, mesh)
+    follower.send(b"")
+    begin = msgspec.msgpack.decode(follower.receive(), type=Begin)
+    kv = KVStore(model.kv_spec, begin.num_blocks * config.block_size, device)
+    executor = executor_of(model, kv, config, mesh, {})
+    while not isinstance(order := decode_order(follower.receive()), Stop):
+        executor.copy(order.step)
+        executor.run(order.step)
+    follower.close()
+    mesh.close()
+
+
+def _end(reason: str | None, *, child: bool) -> None:
+    """On the channel's thread: rank 0 is gone or silent, and this rank may hang in a collective with it."""
+    if reason is not None:
+        log.error("this rank ends: %s", reason)
+        if child:  # a stopped engine process would keep its requests for ever; dead, it is started again
+            os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(LOST)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(prog="autoglm.engine.ranks.worker")
+    parser.add_argument("--channel", required=True, help="unix:PATH or tcp:HOST:PORT of rank 0")
+    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--world-size", type=int, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--config", default="{}", help="EngineConfig as JSON")
+    parser.add_argument("--child", action="store_true", help="rank 0 is the parent: end with it, leave signals to it")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    if options.child:
+        die_with_parent()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+    config = msgspec.json.decode(options.config, type=EngineConfig)
+    try:
+        place = place_of(config, options.rank)
+        if place.world_size != options.world_size:
+            raise RankMismatchError(
+                f"the world size is {options.world_size}, but the options make {place.world_size} ranks",
+                field="world_size",
+                limit=place.world_size,
+                value=options.world_size,
+            )
+        work(options.model, config, place, options.channel, child=options.child)
+    except RankMismatchError as error:
+        log.error("%s", error)
+        return REFUSED
+    except AutoGLMError as error:
+        log.error("%s", error)
+        return LOST
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,78 @@
+"""Tensor parallelism of a model: cut it down to one rank's part, and let its layers communicate."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from autoglm.model.autoglm_phone import AutoGLMPhoneModel
+from autoglm.model.autoglm_phone.fusion import GatedCrossAttention
+from autoglm.model.decoder import SelfAttention
+from autoglm.model.layers import FusedLinear, Spread
+from autoglm.model.loading import checkpoint_targets
+from autoglm.model.registry import Model
+from autoglm.model.vision import VisionAttention
+from autoglm.parallel.collectives import Communicator
+from autoglm.parallel.tensor import Sharding, decoder_rules, fusion_rules, vision_rules
+
+
+def sharding_of(model: Model, rank: int, size: int) -> Sharding:
+    """What a rank holds of a model's checkpoint."""
+    text = model.text_config
+    rules = decoder_rules(text.num_heads, text.num_kv_heads) + vision_rules(model.config.vision.num_heads)
+    if isinstance(model, AutoGLMPhoneModel):
+        fusion = model.config.fusion
+        rules += fusion_rules(fusion.num_heads, fusion.num_kv_heads)
+    return Sharding(rules, rank, size)
+
+
+def shard(model: Model, comm: Communicator) -> None:
+    """Make a whole model on the meta device into this rank's part of it; loading then reads that part only.
+
+    Raises:
+        InvalidInputError: heads, widths or vocabulary cannot be shared out over so many ranks.
+    """
+    sharding = sharding_of(model, comm.rank, comm.size)
+    for name, target in checkpoint_targets(model).items():
+        shape = (target.rows, *model.get_parameter(target.parameter).shape[1:])
+        sharding.ranges(name, tuple(shape))  # raises before anything is changed
+    for prefix, module in model.named_modules():
+        if isinstance(module, Spread):
+            module.comm = comm
+        _cut_heads(module, comm.size)
+        _cut_parameters(module, prefix, sharding)
+    model.sharding = sharding
+
+
+def _cut_heads(module: nn.Module, size: int) -> None:
+    if isinstance(module, SelfAttention):
+        module.heads, module.kv_heads = module.heads // size, max(1, module.kv_heads // size)
+    elif isinstance(module, VisionAttention):
+        module.heads //= size
+    elif isinstance(module, GatedCrossAttention):
+        module.num_heads, module.num_kv_heads = module.num_heads // size, max(1, module.num_kv_heads // size)
+
+
+def _cut_parameters(module: nn.Module, prefix: str, sharding: Sharding) -> None:
+    if isinstance(module, FusedLinear):
+        parent = prefix.rpartition(".")[0]
+        module.parts = tuple(
+            (part, sharding.local_rows(f"{parent}.{part}.weight", rows)) for part, rows in module.parts
+        )
+        rows = sum(rows for _, rows in module.parts)
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            _replace(module, name, (rows, *parameter.shape[1:]))
+        return
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        shape = list(parameter.shape)
+        found = sharding.ranges(f"{prefix}.{name}", tuple(shape))
+        if found is not None:
+            dim, ranges = found
+            shape[dim] = sum(end - start for start, end in ranges)
+            _replace(module, name, tuple(shape))
+
+
+def _replace(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+    old = module.get_parameter(name)
+    empty = torch.empty(shape, dtype=old.dtype, device="meta")
+    setattr(module, name, nn.Parameter(empty, requires_grad=False))
