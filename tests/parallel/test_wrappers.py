@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from autoglm.errors import InvalidInputError
-from autoglm.parallel.codecs.choose import FORMS, SMALLEST, Form, LinkSpeed, check_form, choose, crossover, predicted
+from autoglm.parallel.codecs.choose import FORMS, SMALLEST, LinkSpeed, check_form, choose, crossover, predicted
 from autoglm.parallel.codecs.codes import INT4, INT8, Format
 from autoglm.parallel.codecs.kernels import Kernels
 from autoglm.parallel.codecs.two_step import TwoStepSum, pieces, simulated
@@ -117,9 +117,7 @@ def test_lossy_forms_are_off_by_default() -> None:
     st.integers(1, 2**30),
     st.sampled_from(FORMS),
 )
-def test_what_is_chosen(
-    size: int, speed: float, costs: tuple[float, float, float], nbytes: int, form: Any
-) -> None:
+def test_what_is_chosen(size: int, speed: float, costs: tuple[float, float, float], nbytes: int, form: Any) -> None:
     link = LinkSpeed(size, speed, *costs)
     chosen = choose(link, nbytes, form)
     assert FORMS.index(chosen) <= FORMS.index(form)

@@ -21,6 +21,9 @@ from autoglm.parallel.codecs.kernels import Kernels
 from autoglm.parallel.collectives import Communicator, Handle
 
 BLOCKS = 4
+"""Pieces of a part that are under way at once, in a large message."""
+BLOCK_BYTES = 2**15
+"""A piece is not made smaller than this: each costs a message, whatever its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +45,39 @@ def pieces(count: int, group: int, size: int, blocks: int) -> list[list[Piece]]:
     return [flat[owner * blocks : (owner + 1) * blocks] for owner in range(size)]
 
 
+def plan_of(form: Format, count: int, size: int) -> list[list[Piece]]:
+    """:func:`pieces` of a message, as many as its size is worth."""
+    blocks = max(1, min(BLOCKS, form.nbytes(count) // size // BLOCK_BYTES))
+    return pieces(count, form.group, size, blocks)
+
+
 class TwoStepSum:
     """Sums float32 CPU messages in one format.
 
     Args:
         inner: carries the bytes.
         kernels: code and decode.
-        blocks: pieces of a part that are under way at once.
     """
 
-    def __init__(self, inner: Communicator, kernels: Kernels, blocks: int = BLOCKS) -> None:
+    def __init__(self, inner: Communicator, kernels: Kernels) -> None:
         self.inner = inner
         self.kernels = kernels
-        self.blocks = blocks
         self._space = torch.empty(0, dtype=torch.uint8)
 
     def __call__(self, values: Tensor) -> Tensor:
         """The sum, in ``values`` (one dimension, contiguous): equal bits on every rank."""
         inner, form = self.inner, self.kernels.form
-        plan = pieces(len(values), form.group, inner.size, self.blocks)
+        plan = plan_of(form, len(values), inner.size)
         mine = plan[inner.rank]
+        blocks = range(len(mine))
         # From the next rank on, so that not all ranks send to one at the same time.
         peers = [(inner.rank + step) % inner.size for step in range(1, inner.size)]
         room = _Room(self, [form.nbytes(len(p)) for part in plan for p in part], len(mine) * len(peers) * 2)
         # All receives before any send: gloo runs the link one way at a time otherwise.
         shares = [[_post(inner, room.take(form.nbytes(len(p))), peer) for peer in peers] for p in mine]
-        sums = [[_post(inner, room.take(form.nbytes(len(plan[p][b]))), p) for p in peers] for b in range(self.blocks)]
+        sums = [[_post(inner, room.take(form.nbytes(len(plan[p][b]))), p) for p in peers] for b in blocks]
         sent: list[Handle] = []
-        for block in range(self.blocks):
+        for block in blocks:
             for peer in peers:
                 piece = plan[peer][block]
                 out = room.take(form.nbytes(len(piece)))
@@ -83,7 +91,7 @@ class TwoStepSum:
             out = room.take(form.nbytes(len(piece)))
             self.kernels.reduce(values[piece.first : piece.last], arrived, piece.first, out)
             sent += [inner.isend(out, peer) for peer in peers]
-        for block in range(self.blocks):
+        for block in blocks:
             for peer, handle in zip(peers, sums[block], strict=True):
                 piece = plan[peer][block]
                 if handle is not None:
@@ -113,9 +121,9 @@ def _post(inner: Communicator, buffer: Tensor, source: int) -> Handle | None:
     return inner.irecv(buffer, source) if len(buffer) else None
 
 
-def simulated(form: Format, partials: list[Tensor], blocks: int = BLOCKS) -> Tensor:
+def simulated(form: Format, partials: list[Tensor]) -> Tensor:
     """What :class:`TwoStepSum` gives for the ranks' ``partials`` (one dimension), in one process: for quality gates."""
-    plan = pieces(len(partials[0]), form.group, len(partials), blocks)
+    plan = plan_of(form, len(partials[0]), len(partials))
     out = torch.empty_like(partials[0])
     for owner, part in enumerate(plan):
         for piece in filter(len, part):
