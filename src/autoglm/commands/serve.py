@@ -15,6 +15,7 @@ from autoglm.commands.caching import add_caching_options, caching_config, show_w
 from autoglm.commands.keys import api_keys
 from autoglm.commands.options import add_engine_options, engine_config
 from autoglm.commands.progress import loading_bar
+from autoglm.commands.ranks import follow, is_follower
 from autoglm.model.resolve import PACKAGED, resolve_checkpoint
 from autoglm.server import ConsoleConfig, EngineLink, LinkState, ServerConfig, serve
 from autoglm.server.caching.caches import ServerCaches
@@ -60,7 +61,10 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     checkpoint = resolve_checkpoint(options.model)
-    engine_json = msgspec.json.encode(engine_config(options)).decode()
+    engine = engine_config(options)
+    engine_json = msgspec.json.encode(engine).decode()
+    if is_follower(engine.tensor_parallel_size):
+        return follow(checkpoint, engine_json)
     config = ServerConfig(
         host=options.host,
         port=options.port,

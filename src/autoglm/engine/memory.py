@@ -25,6 +25,8 @@ def kv_blocks(config: EngineConfig, model: Model) -> int:
     if size is None:
         context = min(config.context_length or model.context_length, model.context_length)
         free = free_bytes(model.device) * (_GPU_SHARE if model.device.type == "cuda" else _CPU_SHARE)
+        if model.device.type == "cpu":
+            free /= config.tensor_parallel_size  # the ranks of one host share it
         size = min(int(free), _CONTEXTS * (context + config.block_size) * model.kv_spec.bytes_per_token)
     blocks = size // per_block
     if blocks < 1:

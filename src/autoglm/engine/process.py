@@ -20,6 +20,7 @@ import msgspec
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.engine import Engine
+from autoglm.errors import RankLostError, RankMismatchError
 from autoglm.messages import (
     Cancel,
     Command,
@@ -39,6 +40,7 @@ from autoglm.messages import (
 log = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.25
 _PROMPT_SECONDS = 0.001
+_RANKS_STATUS = 70
 
 
 class EngineProcess:
@@ -127,6 +129,9 @@ def main(argv: list[str] | None = None) -> int:
         process.serve(Engine.from_checkpoint(options.model, config, process.progress))
     except (BrokenPipeError, ConnectionResetError):
         log.info("the server is gone")
+    except (RankLostError, RankMismatchError) as error:
+        log.error("the engine ends: %s", error)
+        return _RANKS_STATUS
     return 0
 
 

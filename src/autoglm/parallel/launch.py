@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch._C._distributed_c10d import FileStore, Store, TCPStore
 from autoglm.errors import InvalidInputError, RankLostError
 
 _PR_SET_PDEATHSIG = 1
+_RETRY_SECONDS = 0.2
 
 
 def die_with_parent() -> None:
@@ -37,29 +39,52 @@ def listen(address: str) -> socket.socket:
     return socket.create_server((host, int(port)))
 
 
-def connect(address: str, timeout: float) -> socket.socket:
-    """Connect to what :func:`listen` made. Raises :class:`RankLostError`."""
+def connect(find: Callable[[], str], timeout: float) -> socket.socket:
+    """Connect to what :func:`listen` made, trying again until it is there.
+
+    Args:
+        find: where it is, as far as is known now.
+
+    Raises:
+        RankLostError: not within ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        address = "an address nobody knows"
+        try:
+            address = find()
+            return _connect(address, timeout)
+        except (OSError, RuntimeError) as error:  # the store's own errors are runtime errors
+            if time.monotonic() > deadline:
+                raise RankLostError(f"rank 0 does not answer at {address}: {error}", field="rank", value=0) from error
+        time.sleep(_RETRY_SECONDS)
+
+
+def _connect(address: str, timeout: float) -> socket.socket:
     kind, rest = _split(address)
-    try:
-        if kind == "unix":
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(timeout)
-            connection.connect(rest)
-            return connection
+    if kind == "tcp":
         host, _, port = rest.rpartition(":")
         return socket.create_connection((host, int(port)), timeout)
-    except OSError as error:
-        raise RankLostError(f"rank 0 does not answer at {address}: {error}", field="rank", value=0) from error
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(timeout)
+    connection.connect(rest)
+    return connection
 
 
-def open_store(address: str, world_size: int, timeout: float, *, master: bool = False) -> Store:
-    """The store at ``file:PATH`` (ranks of one host) or ``tcp:HOST:PORT`` (``master``: it runs in this process)."""
+def open_store(address: str, world_size: int, timeout: float) -> Store:
+    """The store at ``file:PATH`` (ranks of one host) or ``tcp:HOST:PORT`` (some rank has it, see :func:`own_store`)."""
     kind, rest = _split(address)
     if kind == "file":
         return FileStore(rest, world_size)
     host, _, port = rest.rpartition(":")
+    return TCPStore(host, int(port), world_size, is_master=False, timeout=timedelta(seconds=timeout))
+
+
+def own_store(host: str, world_size: int, timeout: float) -> tuple[TCPStore, str]:
+    """A store in this process, on a free port, and its address."""
     limit = timedelta(seconds=timeout)
-    return TCPStore(host, int(port), world_size, is_master=master, timeout=limit, wait_for_workers=False)
+    store = TCPStore(host, 0, world_size, is_master=True, timeout=limit, wait_for_workers=False)
+    return store, f"tcp:{host}:{store.port}"
 
 
 def _split(address: str) -> tuple[str, str]:
@@ -112,7 +137,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def loopback_only() -> Mapping[str, str]:
+def loopback_only() -> dict[str, str]:
     """Environment that keeps gloo's own sockets on the loopback interface, unless the user has chosen one."""
     known = {"GLOO_SOCKET_IFNAME": "lo"} if Path("/sys/class/net/lo").exists() else {}
     return {name: os.environ.get(name, value) for name, value in known.items()}

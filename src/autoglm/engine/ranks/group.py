@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from torch._C._distributed_c10d import Store
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.identity import hello, mismatch
@@ -21,8 +23,9 @@ from autoglm.engine.ranks.loading import place_of
 from autoglm.engine.ranks.messages import Begin, Hello, Run, Step, Stop, Welcome, encode
 from autoglm.errors import RankLostError, RankMismatchError
 from autoglm.parallel.channel import Kind, Leader, Line
-from autoglm.parallel.launch import Children, cores, listen, loopback_only, open_store
+from autoglm.parallel.launch import Children, cores, listen, loopback_only, open_store, own_store
 from autoglm.parallel.mesh import Mesh, Place, join_mesh
+from autoglm.parallel.world import World, interface_of
 
 log = logging.getLogger(__name__)
 _START_SECONDS = 180.0
@@ -34,15 +37,28 @@ _LOST_STATUS = 70
 class RankGroup:
     """All ranks of this replica, seen from rank 0.
 
+    Args:
+        lines: to every other rank. children: those that are processes of this one.
+        folder: where they meet; removed at the end.
+
     Attributes:
         mesh: rank 0's communicators.
     """
 
-    def __init__(self, config: EngineConfig, place: Place, lines: dict[int, Line], children: Children) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        place: Place,
+        lines: dict[int, Line],
+        children: Children,
+        folder: Path | None = None,
+    ) -> None:
         self.config = config
         self.place = place
         self.mesh = Mesh(place)
         self._children = children
+        self._folder = folder
+        self._begun = False
         self._closed = threading.Event()
         self._leader = Leader(lines, config.rank_timeout, self._on_loss)
 
@@ -60,6 +76,7 @@ class RankGroup:
         for rank in range(1, self.place.world_size):
             self._leader.receive(rank)
         self._leader.broadcast(encode(Begin(num_blocks=num_blocks)))
+        self._begun = True
 
     def explain(self, error: Exception) -> Exception:
         """What to raise for an error of a collective: the loss that caused it, if there was one."""
@@ -69,17 +86,19 @@ class RankGroup:
         return error if self.lost is None else RankLostError(self.lost, field="rank")
 
     def close(self) -> None:
-        """Have every rank end, and wait for it."""
+        """Have every rank end, and wait for it. Before :meth:`begin`, and after a loss, they are not asked."""
         if self._closed.is_set():
             return
         self._closed.set()
-        try:
-            self._leader.broadcast(encode(Stop()))
-        except RankLostError:
-            log.warning("a rank was gone before it was told to stop")
+        if self._begun and self.lost is None:
+            with contextlib.suppress(RankLostError):
+                self._leader.broadcast(encode(Stop()))
+        else:
+            self._children.kill()
         self._children.wait(_END_SECONDS)
         self._leader.close()
         self.mesh.close()
+        self._tidy()
 
     def _on_loss(self, reason: str) -> None:
         """On the channel's thread: end the others, so that whatever waits for them in this process fails."""
@@ -87,10 +106,15 @@ class RankGroup:
             return
         log.error("the replica ends: %s", reason)
         self._children.kill()
+        self._tidy()
         # A collective with a rank of another host may hang on: the process must not.
         last = threading.Timer(self.config.rank_timeout, self._end_process)
         last.daemon = True
         last.start()
+
+    def _tidy(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _end_process(self) -> None:
         if not self._closed.is_set():
@@ -98,31 +122,65 @@ class RankGroup:
 
 
 def start_ranks(path: Path, config: EngineConfig, device: torch.device) -> RankGroup:
-    """Start the other ranks on this host and meet them.
+    """Meet the other ranks: those that torchrun (or its like) has started, else start them on this host.
 
     Raises:
         RankMismatchError: a rank is not made as this one. RankLostError: one did not come, or ended.
     """
     place = place_of(config, 0)
-    folder = Path(tempfile.mkdtemp(prefix="autoglm-ranks-"))  # mode 0700: nobody else can connect
+    world = World.of()
     children = Children()
     try:
-        with listen(f"unix:{folder / 'channel'}") as listener:
-            for rank in range(1, place.world_size):
-                command = worker_command(path, config, rank, place.world_size, f"unix:{folder / 'channel'}")
-                children.start(rank, command, {**loopback_only(), "OMP_NUM_THREADS": str(rank_threads(config))})
-            lines = accept_ranks(listener, hello(path, config, place), f"file:{folder / 'store'}", children)
-        group = RankGroup(config, place, lines, children)
-        os.environ.update(loopback_only())
-        store = open_store(f"file:{folder / 'store'}", place.world_size, _START_SECONDS)
-        group.mesh = join_mesh(store, place, device, collective_timeout(config))
-        return group
+        if world is None:
+            group, store = _start_here(path, config, place, children)
+        else:
+            world.check(place.world_size)
+            group, store = _meet(path, config, place, world)
     except BaseException:
         children.kill()
         children.wait(_END_SECONDS)
         raise
-    finally:
+    try:
+        group.mesh = join_mesh(store, place, device, collective_timeout(config))
+    except RuntimeError as error:
+        found = group.explain(error)
+        group.close()
+        raise found from error
+    return group
+
+
+def _start_here(path: Path, config: EngineConfig, place: Place, children: Children) -> tuple[RankGroup, Store]:
+    folder = Path(tempfile.mkdtemp(prefix="autoglm-ranks-"))  # mode 0700: nobody else can connect
+    try:
+        channel, store = f"unix:{folder / 'channel'}", f"file:{folder / 'store'}"
+        with listen(channel) as listener:
+            for rank in range(1, place.world_size):
+                command = worker_command(path, config, rank, place.world_size, channel)
+                children.start(rank, command, {**loopback_only(), "OMP_NUM_THREADS": str(rank_threads(config))})
+            lines = accept_ranks(listener, hello(path, config, place), store, children)
+        os.environ.update(loopback_only())
+        opened = open_store(store, place.world_size, _START_SECONDS)
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return RankGroup(config, place, lines, children, folder), opened
+
+
+def _meet(path: Path, config: EngineConfig, place: Place, world: World) -> tuple[RankGroup, Store]:
+    with listen(world.listen_address()) as listener:
+        world.publish(listener)
+        store, address = own_store(world.host, place.world_size, _START_SECONDS)
+        children = Children()
+        lines = accept_ranks(listener, hello(path, config, place), address, children)
+    use_interface_of(next(iter(lines.values())).connection)
+    return RankGroup(config, place, lines, children), store
+
+
+def use_interface_of(connection: socket.socket) -> None:
+    """Have gloo use the interface that leads to the other hosts, unless the user has chosen one."""
+    name = interface_of(connection)
+    if name is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def worker_command(path: Path, config: EngineConfig, rank: int, world_size: int, channel: str) -> list[str]:
@@ -150,10 +208,10 @@ def accept_ranks(listener: socket.socket, own: Hello, store: str, children: Chil
             continue
         connection.settimeout(_END_SECONDS)
         line = Line(connection)
-        frame = line.receive()
-        if frame is None:
+        theirs = _hello_on(line)
+        if theirs is None:
+            line.close()
             continue
-        theirs = msgspec.msgpack.decode(frame[1], type=Hello)
         refusal = mismatch(own, theirs)
         if refusal is None and theirs.rank in lines:
             refusal = RankMismatchError(f"rank {theirs.rank} has come already", field="rank", value=theirs.rank)
@@ -163,6 +221,16 @@ def accept_ranks(listener: socket.socket, own: Hello, store: str, children: Chil
             raise refusal
         lines[theirs.rank] = line
     return lines
+
+
+def _hello_on(line: Line) -> Hello | None:
+    """What a caller says first; ``None``: it is no rank."""
+    try:
+        frame = line.receive()
+        return None if frame is None else msgspec.msgpack.decode(frame[1], type=Hello)
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        log.warning("a caller that is no rank was turned away: %s", error)
+        return None
 
 
 def rank_threads(config: EngineConfig) -> int:

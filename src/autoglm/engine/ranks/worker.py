@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ import torch
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.executor import executor_of
-from autoglm.engine.ranks.group import collective_timeout, rank_threads
+from autoglm.engine.ranks.group import collective_timeout, rank_threads, use_interface_of
 from autoglm.engine.ranks.identity import hello
 from autoglm.engine.ranks.loading import device_of, load_part, place_of
 from autoglm.engine.ranks.messages import Begin, Stop, Welcome, decode_order, encode
@@ -27,20 +28,21 @@ from autoglm.model.context import KVStore
 from autoglm.parallel.channel import Follower, Kind, Line
 from autoglm.parallel.launch import connect, die_with_parent, open_store
 from autoglm.parallel.mesh import Place, join_mesh
+from autoglm.parallel.world import World
 
 log = logging.getLogger(__name__)
 LOST, REFUSED = 70, 78
 _START_SECONDS = 180.0
 
 
-def work(path: Path, config: EngineConfig, place: Place, channel: str, *, child: bool) -> None:
-    """One life of a rank.
+def work(path: Path, config: EngineConfig, place: Place, find: Callable[[], str], *, child: bool) -> None:
+    """One life of a rank; ``find`` tells where rank 0 listens.
 
     Raises:
         RankMismatchError: rank 0 refuses it. RankLostError: rank 0 is not there. Further as loading does.
     """
     torch.set_num_threads(rank_threads(config))
-    line = Line(connect(channel, _START_SECONDS))
+    line = Line(connect(find, _START_SECONDS))
     line.send(Kind.DATA, encode(hello(path, config, place)))
     frame = line.receive()
     if frame is None:
@@ -48,6 +50,8 @@ def work(path: Path, config: EngineConfig, place: Place, channel: str, *, child:
     welcome = msgspec.msgpack.decode(frame[1], type=Welcome)
     if welcome.refusal:
         raise RankMismatchError(f"rank 0 refuses this rank: {welcome.refusal}", field="rank", value=place.rank)
+    if not child:
+        use_interface_of(line.connection)
     follower = Follower(line, config.rank_timeout, lambda reason: _end(reason, child=child))
     try:
         _execute(path, config, place, welcome.store, follower)
@@ -83,9 +87,9 @@ def _end(reason: str | None, *, child: bool) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the process."""
     parser = argparse.ArgumentParser(prog="autoglm.engine.ranks.worker")
-    parser.add_argument("--channel", required=True, help="unix:PATH or tcp:HOST:PORT of rank 0")
-    parser.add_argument("--rank", type=int, required=True)
-    parser.add_argument("--world-size", type=int, required=True)
+    parser.add_argument("--channel", help="unix:PATH or tcp:HOST:PORT of rank 0; default: see torchrun")
+    parser.add_argument("--rank", type=int, help="default: RANK")
+    parser.add_argument("--world-size", type=int, help="default: WORLD_SIZE")
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--config", default="{}", help="EngineConfig as JSON")
     parser.add_argument("--child", action="store_true", help="rank 0 is the parent: end with it, leave signals to it")
@@ -97,15 +101,9 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(number, signal.SIG_IGN)
     config = msgspec.json.decode(options.config, type=EngineConfig)
     try:
-        place = place_of(config, options.rank)
-        if place.world_size != options.world_size:
-            raise RankMismatchError(
-                f"the world size is {options.world_size}, but the options make {place.world_size} ranks",
-                field="world_size",
-                limit=place.world_size,
-                value=options.world_size,
-            )
-        work(options.model, config, place, options.channel, child=options.child)
+        rank, find, world_size = _world(options)
+        World(rank, world_size, "", 0, agent_store=False).check(place_of(config, 0).world_size)
+        work(options.model, config, place_of(config, rank), find, child=options.child)
     except RankMismatchError as error:
         log.error("%s", error)
         return REFUSED
@@ -113,6 +111,16 @@ def main(argv: list[str] | None = None) -> int:
         log.error("%s", error)
         return LOST
     return 0
+
+
+def _world(options: argparse.Namespace) -> tuple[int, Callable[[], str], int]:
+    """Rank, where rank 0 listens, and number of ranks: from the options, else from the environment."""
+    if options.channel is not None:
+        return options.rank, lambda: str(options.channel), options.world_size
+    world = World.of()
+    if world is None:
+        raise RankMismatchError("neither --channel nor RANK and WORLD_SIZE say where rank 0 is", field="channel")
+    return world.rank, world.channel, world.size
 
 
 if __name__ == "__main__":
