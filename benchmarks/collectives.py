@@ -67,11 +67,11 @@ def run(ranks: int, sizes: list[int], seconds: float) -> Result:
     for name, subjects in found.items():
         base = subjects["gloo"]
         for subject, times in subjects.items():
-            against = None if subject == "gloo" else base
-            baseline = "" if subject == "gloo" else "gloo"
-            rows.append(
-                row(name, subject, "time", times, "us", baseline=baseline, against=against, size=f"{ranks} ranks")
-            )
+            size = f"{ranks} ranks"
+            if subject == "gloo":
+                rows.append(row(name, subject, "time", times, "us", size=size))
+            else:
+                rows.append(row(name, subject, "time", times, "us", baseline="gloo", against=base, size=size))
     return finished("collectives", rows, {"seconds": str(seconds), "ranks": str(ranks)}, load)
 
 
@@ -107,7 +107,7 @@ def _sum_of(group: Communicator, tensor: Tensor) -> Callable[[], object]:
 def _in_turns(shm: Communicator, actions: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
     """Microseconds of every repetition, a block of each subject in turn until the time is over.
 
-    Ranks meet before every repetition over shared memory, which takes a few microseconds; the time is the slower rank's.
+    Ranks meet before every repetition over shared memory, in a few microseconds; the time is the slower rank's.
     """
     times: dict[str, list[float]] = {name: [] for name in actions}
     for action in actions.values():

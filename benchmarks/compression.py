@@ -142,16 +142,16 @@ def _updates(options: argparse.Namespace) -> list[Row]:
 
 
 def _update_rows(name: str, report: UpdateReport) -> list[Row]:
-    raw, half = [report.raw_bytes], [report.half_bytes]
+    raw, half, coded = [report.raw_bytes], [report.half_bytes], [report.coded_bytes]
     rows = [
         row(UPDATES, f"{name}, raw f32", "size", raw, "bytes"),
         row(UPDATES, f"{name}, raw 16 bits", "size", half, "bytes"),
-        row(UPDATES, f"{name}, coded", "size", [report.coded_bytes], "bytes", baseline="raw f32", against=raw),
+        row(UPDATES, f"{name}, coded", "size", coded, "bytes", baseline="raw f32", against=raw),
         row(
             UPDATES,
             f"{name}, coded",
             "size, 16 bits",
-            [report.coded_bytes],
+            coded,
             "bytes",
             baseline="raw 16 bits",
             against=half,

@@ -1,7 +1,7 @@
 """Weight updates of a real adapter: the embedded model is trained a little, and its replicas are told.
 
-An adapter of rank 8 on the decoder's output products is trained on phone dialogues; what is sent is how the merged weights
-of one version become those of a later one. Beside it a plain fine-tune, whose change has no low rank.
+An adapter of rank 8 on the decoder's output products is trained on phone dialogues; what is sent is how the merged
+weights of one version become those of a later one. Beside it a plain fine-tune, whose change has no low rank.
 """
 
 from __future__ import annotations
