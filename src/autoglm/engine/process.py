@@ -51,11 +51,18 @@ class EngineProcess:
         self._commands: deque[Command] = deque()
         self._wake = threading.Event()
         self._stop = False
+        self._serving = False
 
     def stop(self) -> None:
         """Finish the current step, then return from :meth:`serve`."""
         self._stop = True
         self._wake.set()
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Stop; while other ranks are still waited for or weights loaded, end at once."""
+        self.stop()
+        if not self._serving:
+            raise SystemExit(0)
 
     def progress(self, done: int, total: int) -> None:
         """Tell the server how loading goes on; ends the process if it was stopped meanwhile."""
@@ -70,6 +77,7 @@ class EngineProcess:
 
     def serve(self, engine: Engine) -> None:
         """Until stopped."""
+        self._serving = True
         threading.Thread(target=self._read, name="commands", daemon=True).start()
         self.send([Ready(engine.info())])
         while not self._stop:
@@ -118,11 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     process = EngineProcess(socket.socket(fileno=options.fd))
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        process.stop()
-
-    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGTERM, process.on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to handle
     config = msgspec.json.decode(options.config, type=EngineConfig)
     try:

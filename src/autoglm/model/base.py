@@ -9,7 +9,7 @@ from autoglm.model.config import TextConfig
 from autoglm.model.context import KVSpec
 from autoglm.model.decoder import Decoder, kv_spec
 from autoglm.model.layers import Spread
-from autoglm.parallel.tensor import Sharding
+from autoglm.parallel.tensor import Sharding, gather_shares, share
 
 
 class DecoderModel(Spread):
@@ -63,12 +63,13 @@ class DecoderModel(Spread):
         if comm.size == 1:
             out: Tensor = table(ids)
             return out
-        rows = table.weight.shape[0]
-        local = ids - comm.rank * rows  # each rank has a range of the vocabulary, and zero for any other token
-        held = (local >= 0) & (local < rows)
-        return comm.all_reduce(table(local.clamp(0, rows - 1)) * held[:, None])
+        first, end = share(self.vocab_size, comm.rank, comm.size)
+        held = (ids >= first) & (ids < end)  # every other row is zero here
+        return comm.all_reduce(table((ids - first).clamp(0, end - first - 1)) * held[:, None])
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head: ``[rows, hidden]`` -> fp32 ``[rows, vocab]``, on rank 0; others get what they hold."""
         logits: Tensor = self.lm_head(self.decoder.norm(hidden))
-        return self.comm.gather(logits.float()) if logits.numel() else logits.float()
+        if not logits.numel():
+            return logits.float()
+        return gather_shares(logits.float(), self.vocab_size, self.comm, everywhere=False)

@@ -19,38 +19,45 @@ from autoglm.parallel.tensor import Sharding, decoder_rules, fusion_rules, visio
 def sharding_of(model: Model, rank: int, size: int) -> Sharding:
     """What a rank holds of a model's checkpoint."""
     text = model.text_config
-    rules = decoder_rules(text.num_heads, text.num_kv_heads) + vision_rules(model.config.vision.num_heads)
+    rules = decoder_rules(text.num_heads, text.num_kv_heads, size) + vision_rules(model.config.vision.num_heads)
     if isinstance(model, AutoGLMPhoneModel):
         fusion = model.config.fusion
-        rules += fusion_rules(fusion.num_heads, fusion.num_kv_heads)
+        rules += fusion_rules(fusion.num_heads, fusion.num_kv_heads, size)
     return Sharding(rules, rank, size)
+
+
+def check_sharding(model: Model, size: int) -> None:
+    """Raise :class:`InvalidInputError` if heads, widths or vocabulary cannot be shared out over ``size`` ranks."""
+    sharding = sharding_of(model, 0, size)
+    for name, target in checkpoint_targets(model).items():
+        sharding.ranges(name, (target.rows, *model.get_parameter(target.parameter).shape[1:]))
 
 
 def shard(model: Model, comm: Communicator) -> None:
     """Make a whole model on the meta device into this rank's part of it; loading then reads that part only.
 
-    Raises:
-        InvalidInputError: heads, widths or vocabulary cannot be shared out over so many ranks.
+    Raises as :func:`check_sharding`, before anything is changed.
     """
+    check_sharding(model, comm.size)
     sharding = sharding_of(model, comm.rank, comm.size)
-    for name, target in checkpoint_targets(model).items():
-        shape = (target.rows, *model.get_parameter(target.parameter).shape[1:])
-        sharding.ranges(name, tuple(shape))  # raises before anything is changed
     for prefix, module in model.named_modules():
         if isinstance(module, Spread):
             module.comm = comm
-        _cut_heads(module, comm.size)
         _cut_parameters(module, prefix, sharding)
+    for module in model.modules():
+        _count_heads(module)
     model.sharding = sharding
 
 
-def _cut_heads(module: nn.Module, size: int) -> None:
+def _count_heads(module: nn.Module) -> None:
+    """Heads as they are after the cut."""
     if isinstance(module, SelfAttention):
-        module.heads, module.kv_heads = module.heads // size, max(1, module.kv_heads // size)
+        module.heads, module.kv_heads, _ = (rows // module.head_dim for _, rows in module.qkv.parts)
     elif isinstance(module, VisionAttention):
-        module.heads //= size
+        module.heads = module.qkv.weight.shape[0] // 3 // module.head_dim
     elif isinstance(module, GatedCrossAttention):
-        module.num_heads, module.num_kv_heads = module.num_heads // size, max(1, module.num_kv_heads // size)
+        module.num_heads = module.q_proj.weight.shape[0] // module.head_dim
+        module.num_kv_heads = module.k_proj.weight.shape[0] // module.head_dim
 
 
 def _cut_parameters(module: nn.Module, prefix: str, sharding: Sharding) -> None:

@@ -30,6 +30,7 @@ class Kind(IntEnum):
     ALIVE = 0
     DATA = 1
     FAILURE = 2
+    END = 3
 
 
 class Line:
@@ -119,6 +120,13 @@ class Leader:
             raise RankLostError(self.lost or f"rank {rank} is gone", field="rank", value=rank)
         return payload
 
+    def end(self) -> None:
+        """Tell every rank that no more comes, so that hanging up is no loss to it."""
+        self._closing.set()
+        for line in self._lines.values():
+            with contextlib.suppress(OSError):
+                line.send(Kind.END)
+
     def close(self) -> None:
         """Stop watching and hang up."""
         self._closing.set()
@@ -179,7 +187,7 @@ class Follower:
         self._line = line
         self._timeout = timeout
         self._on_loss = on_loss
-        self._inbox: SimpleQueue[bytes] = SimpleQueue()
+        self._inbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._closing = threading.Event()
         line.connection.settimeout(timeout)
         threading.Thread(target=self._read, name="rank-steps", daemon=True).start()
@@ -188,8 +196,11 @@ class Follower:
         ).start()
 
     def receive(self) -> bytes:
-        """The next message of rank 0."""
-        return self._inbox.get()
+        """The next message of rank 0. Raises :class:`RankLostError` if no more comes."""
+        payload = self._inbox.get()
+        if payload is None:
+            raise RankLostError("rank 0 has ended", field="rank", value=0)
+        return payload
 
     def send(self, payload: bytes) -> None:
         """Bytes to rank 0."""
@@ -209,6 +220,9 @@ class Follower:
         reason = None
         try:
             while frame := self._line.receive():
+                if frame[0] is Kind.END:
+                    self._inbox.put(None)
+                    return
                 if frame[0] is Kind.DATA:
                     self._inbox.put(frame[1])
         except TimeoutError:
@@ -216,6 +230,7 @@ class Follower:
         except (OSError, ValueError):
             pass  # it hung up in the middle of something
         if not self._closing.is_set():
+            self._inbox.put(None)
             self._on_loss(reason)
 
 

@@ -7,13 +7,12 @@ bytes (nothing for one rank, gloo or NCCL, shared memory, a codec in front of a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import BroadcastOptions
 
 
 class Handle(ABC):
@@ -129,19 +128,16 @@ ALONE = Alone()
 
 @dataclass(slots=True)
 class _Work(Handle):
-    """A work object of torch.distributed, and what becomes of its tensor."""
+    """A work object of torch.distributed, and its tensor."""
 
     work: Any
     tensor: Tensor
-    finish: Callable[[], Tensor] | None = None
     done: bool = field(default=False, init=False)
 
     def wait(self) -> Tensor:
         if not self.done:
             self.work.wait()
             self.done = True
-            if self.finish is not None:
-                self.tensor = self.finish()
         return self.tensor
 
 
@@ -149,32 +145,30 @@ class TorchCommunicator(Communicator):
     """A process group of :mod:`torch.distributed`: gloo for tensors on the CPU, NCCL on CUDA.
 
     Args:
-        group: made by every rank of the world (see :mod:`autoglm.parallel.mesh`); this process is one of it.
+        group: one of ``dist.new_group`` (see :mod:`autoglm.parallel.mesh`), or a backend that was made directly. Its
+            methods are called, not the functions of :mod:`torch.distributed`: no registry, and less Python per call.
     """
 
-    def __init__(self, group: dist.ProcessGroup) -> None:
+    def __init__(self, group: Any) -> None:
         self.group = group
-        self.rank = dist.get_rank(group)
-        self.size = dist.get_world_size(group)
-        self._peers: Sequence[int] = dist.get_process_group_ranks(group)
+        self.rank: int = group.rank()
+        self.size: int = group.size()
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.contiguous()
-        dist.all_reduce(tensor, group=self.group)
-        return tensor
+        return self.all_reduce_async(tensor).wait()
 
     def all_reduce_async(self, tensor: Tensor) -> Handle:
         tensor = tensor.contiguous()
-        return _Work(dist.all_reduce(tensor, group=self.group, async_op=True), tensor)
+        return _Work(self.group.allreduce([tensor]), tensor)
 
     def all_gather(self, tensor: Tensor, dim: int = -1) -> Tensor:
         tensor = tensor.contiguous()
+        parts = [tensor if rank == self.rank else torch.empty_like(tensor) for rank in range(self.size)]
         if tensor.device.type != "cpu":
-            parts = [torch.empty_like(tensor) for _ in range(self.size)]
-            dist.all_gather(parts, tensor, group=self.group)
+            parts[self.rank] = torch.empty_like(tensor)
+            self.group.allgather([parts], [tensor]).wait()
             return torch.cat(parts, dim)
         # Not gloo's all_gather: it sends before it posts its receives, and takes twice as long on a slow link.
-        parts = [tensor if rank == self.rank else torch.empty_like(tensor) for rank in range(self.size)]
         others = [(self.rank + step) % self.size for step in range(1, self.size)]
         works = [self.irecv(parts[rank], rank) for rank in reversed(others)]
         works += [self.isend(tensor, rank) for rank in others]
@@ -183,18 +177,17 @@ class TorchCommunicator(Communicator):
         return torch.cat(parts, dim)
 
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
-        dist.broadcast(tensor, self._peers[source], group=self.group)
+        options = BroadcastOptions()
+        options.rootRank = source
+        self.group.broadcast([tensor], options).wait()
         return tensor
 
     def isend(self, tensor: Tensor, to: int) -> Handle:
         tensor = tensor.contiguous()
-        return _Work(dist.isend(tensor, self._peers[to], group=self.group), tensor)
+        return _Work(self.group.send([tensor], to, 0), tensor)
 
     def irecv(self, tensor: Tensor, source: int) -> Handle:
-        return _Work(dist.irecv(tensor, self._peers[source], group=self.group), tensor)
+        return _Work(self.group.recv([tensor], source, 0), tensor)
 
     def barrier(self) -> None:
-        dist.barrier(group=self.group)
-
-    def close(self) -> None:
-        dist.destroy_process_group(self.group)
+        self.group.barrier().wait()

@@ -3,6 +3,7 @@
 Products come in pairs (Shoeybi et al. 2019): the first is cut by output rows, so each rank has some heads or some of
 the MLP's width; the second by input columns, and its results are summed over the ranks. Vocabulary rows are cut in the
 embedding (summed) and in the head (gathered). Where there are fewer KV heads than ranks, neighbours hold the same one.
+What does not divide is shared out as evenly as it can be, the first ranks having one more.
 Norms, scalars, the patch map and the position table are small, and whole on every rank.
 """
 
@@ -11,7 +12,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 from autoglm.errors import InvalidInputError
+from autoglm.parallel.collectives import Communicator
+
+
+def share(count: int, rank: int, size: int) -> tuple[int, int]:
+    """``(start, end)`` of a rank's share of ``count`` things; the first ranks have one more if it does not divide."""
+    each, more = divmod(count, size)
+    start = rank * each + min(rank, more)
+    return start, start + each + (rank < more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +33,17 @@ class Cut:
 
     Attributes:
         dim: 0: rows, 1: columns.
-        units: heads along ``dim``, which stay whole; 0: single rows or columns.
+        units: along ``dim``, of equal width, which stay whole (heads, or groups of them); 0: single rows or columns.
         sections: equal sections stacked along ``dim`` (gate and up; query, key and value), each cut by itself.
         shared: with fewer units than ranks, neighbouring ranks hold the same unit.
+        even: every rank must hold as many units.
     """
 
     dim: int
     units: int = 0
     sections: int = 1
     shared: bool = False
+    even: bool = False
 
     def ranges(self, length: int, rank: int, size: int, name: str) -> list[tuple[int, int]]:
         """The ``(start, end)`` along ``dim`` that rank ``rank`` of ``size`` holds, one for each section.
@@ -39,10 +54,10 @@ class Cut:
         section = length // self.sections
         units = self.units or section
         if self.shared and units < size and size % units == 0:
-            first, count = rank * units // size, 1
-        elif units % size == 0 and section % units == 0:
-            count = units // size
-            first = rank * count
+            first = rank * units // size
+            last = first + 1
+        elif units >= size and section % units == 0 and not (self.even and units % size):
+            first, last = share(units, rank, size)
         else:
             what = "heads" if self.units else ("rows", "columns")[self.dim]
             raise InvalidInputError(
@@ -52,8 +67,7 @@ class Cut:
                 value=size,
             )
         width = section // units
-        starts = [s * section + first * width for s in range(self.sections)]
-        return [(start, start + count * width) for start in starts]
+        return [(s * section + first * width, s * section + last * width) for s in range(self.sections)]
 
 
 Rules = tuple[tuple[str, Cut], ...]
@@ -61,13 +75,18 @@ Rules = tuple[tuple[str, Cut], ...]
 ROWS, COLUMNS = Cut(0), Cut(1)
 
 
-def decoder_rules(heads: int, kv_heads: int) -> Rules:
-    """The GLM decoder, its embedding and its head."""
+def _queries(dim: int, heads: int, kv_heads: int, size: int) -> Cut:
+    """Query heads go with their KV head; where that is shared, the ranks that share it have as many of them each."""
+    return Cut(dim, kv_heads) if kv_heads >= size else Cut(dim, heads, even=True)
+
+
+def decoder_rules(heads: int, kv_heads: int, size: int) -> Rules:
+    """The GLM decoder, its embedding and its head, for ``size`` ranks."""
     layer = "model.language_model.layers.*"
     return (
-        (f"{layer}.self_attn.q_proj.*", Cut(0, heads)),
+        (f"{layer}.self_attn.q_proj.*", _queries(0, heads, kv_heads, size)),
         (f"{layer}.self_attn.[kv]_proj.*", Cut(0, kv_heads, shared=True)),
-        (f"{layer}.self_attn.o_proj.weight", Cut(1, heads)),
+        (f"{layer}.self_attn.o_proj.weight", _queries(1, heads, kv_heads, size)),
         (f"{layer}.mlp.gate_up_proj.weight", Cut(0, sections=2)),
         (f"{layer}.mlp.down_proj.weight", COLUMNS),
         ("model.language_model.embed_tokens.weight", ROWS),
@@ -94,13 +113,13 @@ def vision_rules(heads: int) -> Rules:
     )
 
 
-def fusion_rules(heads: int, kv_heads: int) -> Rules:
+def fusion_rules(heads: int, kv_heads: int, size: int) -> Rules:
     """Gated cross-attention and the time gate, whose two projections are gathered before their norms."""
     module = "model.cross_attention.*"
     return (
-        (f"{module}.q_proj.weight", Cut(0, heads)),
+        (f"{module}.q_proj.weight", _queries(0, heads, kv_heads, size)),
         (f"{module}.[kv]_proj.weight", Cut(0, kv_heads, shared=True)),
-        (f"{module}.o_proj.weight", Cut(1, heads)),
+        (f"{module}.o_proj.weight", _queries(1, heads, kv_heads, size)),
         ("model.time_gate.text_proj.weight", ROWS),
         ("model.time_gate.visual_proj.weight", ROWS),
     )
@@ -131,3 +150,21 @@ class Sharding:
         if cut is None or cut.dim != 0:
             return rows
         return sum(end - start for start, end in cut.ranges(rows, self.rank, self.size, name))
+
+
+def gather_shares(part: Tensor, length: int, comm: Communicator, *, everywhere: bool) -> Tensor:
+    """Put a last dimension of ``length`` together that is cut in rows (:func:`share`).
+
+    Args:
+        part: this rank's share. everywhere: else rank 0 alone gets the whole, and the others ``part``.
+    """
+    if comm.size == 1:
+        return part
+    sizes = [end - start for start, end in (share(length, rank, comm.size) for rank in range(comm.size))]
+    padded = part if part.shape[-1] == sizes[0] else F.pad(part, (0, sizes[0] - part.shape[-1]))
+    whole = comm.all_gather(padded) if everywhere else comm.gather(padded)
+    if sizes[0] == sizes[-1]:
+        return whole
+    if whole is padded or whole.shape[-1] == sizes[0]:
+        return part
+    return torch.cat([p[..., :size] for p, size in zip(whole.chunk(comm.size, -1), sizes, strict=True)], -1)

@@ -93,6 +93,7 @@ class RankGroup:
         if self._begun and self.lost is None:
             with contextlib.suppress(RankLostError):
                 self._leader.broadcast(encode(Stop()))
+            self._leader.end()
         else:
             self._children.kill()
         self._children.wait(_END_SECONDS)

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from autoglm.engine.config import EngineConfig
-from autoglm.model.loading import load_checkpoint
+from autoglm.model.loading import empty_model, load_checkpoint
 from autoglm.model.quantized import load_quantized
 from autoglm.model.registry import Model
-from autoglm.model.sharding import shard
+from autoglm.model.sharding import check_sharding, shard
 from autoglm.parallel.mesh import Mesh, Place
 
 
@@ -29,6 +29,11 @@ def device_of(config: EngineConfig, place: Place) -> torch.device:
     if kind == "cuda":
         kind = f"cuda:{place.rank % torch.cuda.device_count()}"
     return torch.device(kind)
+
+
+def check_shares(path: Path, config: EngineConfig) -> None:
+    """Raise :class:`InvalidInputError` if the model cannot be shared out over so many ranks, before any is started."""
+    check_sharding(empty_model(path), config.tensor_parallel_size)
 
 
 def load_part(

@@ -10,7 +10,7 @@ import torch
 from autoglm.cache import VisualCache
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.group import RankGroup, rank_threads, start_ranks
-from autoglm.engine.ranks.loading import device_of, load_part, place_of
+from autoglm.engine.ranks.loading import check_shares, device_of, load_part, place_of
 from autoglm.engine.ranks.runner import RankRunner
 from autoglm.engine.runner import ModelRunner
 from autoglm.model.context import ImageFeatures
@@ -23,8 +23,10 @@ def start_replica(
     """Start the other ranks, and load rank 0's part of the weights while they load theirs.
 
     Raises:
+        InvalidInputError: it cannot be shared out.
         RankMismatchError, RankLostError: see :func:`autoglm.engine.ranks.group.start_ranks`. Further as loading does.
     """
+    check_shares(path, config)
     device = device_of(config, place_of(config, 0))
     torch.set_num_threads(rank_threads(config))
     group = start_ranks(path, config, device)

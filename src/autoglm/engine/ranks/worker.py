@@ -21,7 +21,7 @@ from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.executor import executor_of
 from autoglm.engine.ranks.group import collective_timeout, rank_threads, use_interface_of
 from autoglm.engine.ranks.identity import hello
-from autoglm.engine.ranks.loading import device_of, load_part, place_of
+from autoglm.engine.ranks.loading import check_shares, device_of, load_part, place_of
 from autoglm.engine.ranks.messages import Begin, Stop, Welcome, decode_order, encode
 from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
 from autoglm.model.context import KVStore
@@ -41,6 +41,7 @@ def work(path: Path, config: EngineConfig, place: Place, find: Callable[[], str]
     Raises:
         RankMismatchError: rank 0 refuses it. RankLostError: rank 0 is not there. Further as loading does.
     """
+    check_shares(path, config)
     torch.set_num_threads(rank_threads(config))
     line = Line(connect(find, _START_SECONDS))
     line.send(Kind.DATA, encode(hello(path, config, place)))
@@ -52,12 +53,15 @@ def work(path: Path, config: EngineConfig, place: Place, find: Callable[[], str]
         raise RankMismatchError(f"rank 0 refuses this rank: {welcome.refusal}", field="rank", value=place.rank)
     if not child:
         use_interface_of(line.connection)
-    follower = Follower(line, config.rank_timeout, lambda reason: _end(reason, child=child))
+    parent = os.getppid() if child else None
+    follower = Follower(line, config.rank_timeout, lambda reason: _end(reason, parent))
     try:
         _execute(path, config, place, welcome.store, follower)
     except Exception as error:
         follower.fail(f"{type(error).__name__}: {error}")
         raise
+    finally:
+        follower.close()
 
 
 def _execute(path: Path, config: EngineConfig, place: Place, store: str, follower: Follower) -> None:
@@ -71,16 +75,16 @@ def _execute(path: Path, config: EngineConfig, place: Place, store: str, followe
     while not isinstance(order := decode_order(follower.receive()), Stop):
         executor.copy(order.step)
         executor.run(order.step)
-    follower.close()
     mesh.close()
 
 
-def _end(reason: str | None, *, child: bool) -> None:
+def _end(reason: str | None, parent: int | None) -> None:
     """On the channel's thread: rank 0 is gone or silent, and this rank may hang in a collective with it."""
     if reason is not None:
         log.error("this rank ends: %s", reason)
-        if child:  # a stopped engine process would keep its requests for ever; dead, it is started again
-            os.kill(os.getppid(), signal.SIGKILL)
+        if parent is not None and os.getppid() == parent:
+            # A stopped engine process would keep its requests for ever; dead, it is started again.
+            os.kill(parent, signal.SIGKILL)
     os._exit(LOST)
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoglm.model.layers import RMSNorm, Spread
+from autoglm.parallel.tensor import gather_shares
 
 
 class TimeGate(Spread):
@@ -37,13 +38,16 @@ class TimeGate(Spread):
 
     def visual_keys(self, visual: Tensor) -> Tensor:
         """``[tokens, hidden]`` projected visual features -> ``[tokens, rank]``; computed once per image."""
-        keys: Tensor = self.visual_norm(self.comm.all_gather(self.visual_proj(visual)))
+        keys: Tensor = self.visual_norm(self._whole(self.visual_proj(visual)))
         return keys
 
     def text_queries(self, hidden: Tensor) -> Tensor:
         """``[rows, hidden]`` output of the text stream -> ``[rows, rank]``."""
-        queries: Tensor = self.text_norm(self.comm.all_gather(self.text_proj(hidden)))
+        queries: Tensor = self.text_norm(self._whole(self.text_proj(hidden)))
         return queries
+
+    def _whole(self, part: Tensor) -> Tensor:
+        return gather_shares(part, self.rank, self.comm, everywhere=True)
 
     def log_mask(self, queries: Tensor, keys: Tensor) -> Tensor:
         """``log M``, ``[rows, tokens]``, in the dtype of ``queries``.
