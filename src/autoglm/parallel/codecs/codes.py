@@ -19,6 +19,7 @@ from autoglm.errors import InvalidInputError
 
 MAX_GROUP = 1024
 _SMALLEST_STEP = 2.0**-126
+_NOT_A_NUMBER = 0x7FC0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ def encode(form: Format, values: Tensor, start: int = 0) -> Tensor:
     step = torch.where(step >= _SMALLEST_STEP, step, 0.0)
     inverse = torch.where(step > 0, 1 / step, 0.0)
     codes = (groups.where(finite[:, None], torch.zeros(())) * inverse[:, None]).round().to(torch.int8).flatten()[:count]
-    scales = torch.where(finite, step, torch.nan).to(torch.bfloat16).view(torch.uint8)
+    # Not by a conversion: which of the NaNs that makes depends on the machine.
+    scales = torch.where(finite, step.view(torch.int32) >> 16, _NOT_A_NUMBER).to(torch.int16).view(torch.uint8)
     return torch.cat([_packed(form, codes), scales])
 
 

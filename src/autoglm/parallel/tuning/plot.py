@@ -19,7 +19,7 @@ def draw(profile: Profile, file: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InvalidInputError("--plot needs matplotlib: pip install matplotlib", field="plot") from error
+        raise InvalidInputError("--plot needs matplotlib: pip install autoglm[plot]", field="plot") from error
     figure = Figure(figsize=(9, 4), layout="constrained")
     sides = (("plain reduction", profile.reduction, "items"), (profile.model, profile.measured, profile.unit))
     for axes, (title, measured, unit) in zip(figure.subplots(1, 2), sides, strict=True):
