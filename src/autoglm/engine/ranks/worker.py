@@ -22,7 +22,7 @@ from autoglm.engine.ranks.executor import executor_of
 from autoglm.engine.ranks.group import collective_timeout, rank_threads, use_interface_of
 from autoglm.engine.ranks.identity import hello
 from autoglm.engine.ranks.loading import check_shares, device_of, load_part, place_of
-from autoglm.engine.ranks.messages import Begin, Stop, Welcome, decode_order, encode
+from autoglm.engine.ranks.messages import Begin, Hello, Stop, Welcome, decode_order, encode
 from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
 from autoglm.model.context import KVStore
 from autoglm.parallel.channel import Follower, Kind, Line
@@ -44,13 +44,11 @@ def work(path: Path, config: EngineConfig, place: Place, find: Callable[[], str]
     check_shares(path, config)
     torch.set_num_threads(rank_threads(config))
     line = Line(connect(find, _START_SECONDS))
-    line.send(Kind.DATA, encode(hello(path, config, place)))
-    frame = line.receive()
-    if frame is None:
-        raise RankLostError("rank 0 hung up", field="rank", value=0)
-    welcome = msgspec.msgpack.decode(frame[1], type=Welcome)
-    if welcome.refusal:
-        raise RankMismatchError(f"rank 0 refuses this rank: {welcome.refusal}", field="rank", value=place.rank)
+    try:
+        welcome = _greet(line, hello(path, config, place))
+    except BaseException:
+        line.close()
+        raise
     if not child:
         use_interface_of(line.connection)
     parent = os.getppid() if child else None
@@ -62,6 +60,17 @@ def work(path: Path, config: EngineConfig, place: Place, find: Callable[[], str]
         raise
     finally:
         follower.close()
+
+
+def _greet(line: Line, own: Hello) -> Welcome:
+    line.send(Kind.DATA, encode(own))
+    frame = line.receive()
+    if frame is None:
+        raise RankLostError("rank 0 hung up", field="rank", value=0)
+    welcome = msgspec.msgpack.decode(frame[1], type=Welcome)
+    if welcome.refusal:
+        raise RankMismatchError(f"rank 0 refuses this rank: {welcome.refusal}", field="rank", value=own.rank)
+    return welcome
 
 
 def _execute(path: Path, config: EngineConfig, place: Place, store: str, follower: Follower) -> None:
