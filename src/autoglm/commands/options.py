@@ -19,6 +19,7 @@ _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "quantization": ("none", "int8", "int4"),
     "content_format": ("openai", "string"),
+    "compression": ("exact", "bf16", "int8", "int4"),
 }
 _HELP = {
     "device": "auto, cpu, cuda or cuda:N",
@@ -28,6 +29,8 @@ _HELP = {
     "context_length": "cap on prompt + answer",
     "kv_cache_bytes": "paged KV memory",
     "max_batch_tokens": "rows of one step",
+    "shared_memory": "ranks of one host sum over shared memory",
+    "compression": "least exact form of large sums between hosts, used where a slow link makes it pay",
     "content_format": "what the chat template gets: a content list, or one string with images first",
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
