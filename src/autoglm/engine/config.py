@@ -36,6 +36,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         tensor_parallel_size: ranks that share every layer's weights and heads; each is a process. ``threads`` is then
             for all of them, ``kv_cache_bytes`` of each.
         rank_timeout: seconds without a sign of life after which a rank counts as lost.
+        shared_memory: ranks of one host sum over shared memory; off, over the process group.
+        compression: the least exact form of large sums between hosts, where a slow link makes it pay; never by default.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
 
@@ -67,6 +69,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     native_decode: bool = True
     tensor_parallel_size: int = 1
     rank_timeout: float = 10.0
+    shared_memory: bool = True
+    compression: Literal["exact", "bf16", "int8", "int4"] = "exact"
     check_integrity: bool = False
     prompt_workers: int = 2
     content_format: Literal["openai", "string"] = "openai"

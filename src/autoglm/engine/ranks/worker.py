@@ -19,6 +19,7 @@ import torch
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.executor import executor_of
+from autoglm.engine.ranks.fast import quickened
 from autoglm.engine.ranks.group import collective_timeout, rank_threads, use_interface_of
 from autoglm.engine.ranks.identity import hello
 from autoglm.engine.ranks.loading import check_shares, device_of, load_part, place_of
@@ -75,7 +76,9 @@ def _greet(line: Line, own: Hello) -> Welcome:
 
 def _execute(path: Path, config: EngineConfig, place: Place, store: str, follower: Follower) -> None:
     device = device_of(config, place)
-    mesh = join_mesh(open_store(store, place.world_size, _START_SECONDS), place, device, collective_timeout(config))
+    limit = collective_timeout(config)
+    found = join_mesh(open_store(store, place.world_size, _START_SECONDS), place, device, limit)
+    mesh = quickened(found, device, config, limit)
     model = load_part(path, config, device, mesh)
     follower.send(b"")
     begin = msgspec.msgpack.decode(follower.receive(), type=Begin)
