@@ -23,8 +23,8 @@ from autoglm.parallel.collectives import Communicator, Handle
 from autoglm.parallel.native.library import library
 
 log = logging.getLogger(__name__)
-CAPACITY = 2**18
-"""Bytes of a slot: a message above this goes in pieces. Pieces of this size stay in a core's own cache."""
+CAPACITY = 2**20
+"""Bytes of a slot: a message above this goes in pieces. Each piece costs a meeting of all ranks."""
 _DIRECTORY = Path("/dev/shm")
 _NAME_BYTES = 64
 _SPIN_SECONDS = 100e-6
