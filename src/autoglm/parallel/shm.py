@@ -77,6 +77,15 @@ class SharedMemoryCommunicator(Communicator):
         self._check(self._library.autoglm_shm_all_gather(self._group, *addresses, tensor.nbytes))
         return torch.cat(out.unbind(0), dim)
 
+    def gather(self, tensor: Tensor, root: int = 0, dim: int = -1) -> Tensor:
+        if tensor.device.type != "cpu":
+            return self.inner.gather(tensor, root, dim)
+        if self.rank == root:
+            return self.all_gather(tensor, dim)
+        tensor = tensor.contiguous()
+        self._check(self._library.autoglm_shm_all_gather(self._group, tensor.data_ptr(), None, tensor.nbytes))
+        return tensor
+
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         if tensor.device.type != "cpu" or not tensor.is_contiguous():
             return self.inner.broadcast(tensor, source)
