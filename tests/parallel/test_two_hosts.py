@@ -24,7 +24,7 @@ print(json.load(urllib.request.urlopen(request, timeout=60))["usage"]["completio
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
-@pytest.mark.parametrize("launch", ["by hand", "torchrun"])
+@pytest.mark.parametrize("launch", ["by hand", pytest.param("torchrun", marks=pytest.mark.slow)])
 def test_a_replica_over_two_hosts_serves(checkpoint: Path, launch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     with slow_link(2, "none") as hosts:
