@@ -14,7 +14,6 @@ import pytest
 from autoglm.errors import InvalidInputError
 from autoglm.parallel.ray_adapter import ReplicaPlan
 
-
 RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "300"}
 """A cluster on the loopback interface, which leaves nothing in the home folder, on a machine that may be busy."""
 
