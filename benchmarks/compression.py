@@ -52,7 +52,7 @@ def main() -> int:
         write_tables(options.table, results.read(options.out))
         return 0
     load = os.getloadavg()[0]
-    rows = [row for name in options.parts for row in PARTS[name](options)]
+    rows = [found for name in options.parts for found in PARTS[name](options)]
     settings = {"repetitions": str(options.repetitions), "episodes": str(options.episodes), "steps": str(options.steps)}
     result = finished("compression", rows, settings, load)
     if options.out.exists() and len(options.parts) < len(PARTS):

@@ -29,24 +29,29 @@ class Hosts:
 
     names: tuple[str, ...]
 
+    def address(self, rank: int) -> str:
+        """IPv4 address of a host."""
+        return f"{_SUBNET}.{rank + 1}"
+
+    def start(self, rank: int, command: Sequence[str]) -> subprocess.Popen[str]:
+        """``command`` on one host, as :meth:`run` does on all."""
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.names[rank], *command],
+            env=os.environ
+            | {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(len(self.names))}
+            | {"MASTER_ADDR": self.address(0), "MASTER_PORT": str(_PORT), "GLOO_SOCKET_IFNAME": "eth0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def run(self, command: Sequence[str], timeout: float) -> list[str]:
         """``command`` on every host at once, as ranks of one world; what each wrote to its standard output.
 
         Sets what ``torchrun`` sets: RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. Raises :class:`RuntimeError` with the
         tail of the errors if one of them fails.
         """
-        running = [
-            subprocess.Popen(
-                ["ip", "netns", "exec", name, *command],
-                env=os.environ
-                | {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(len(self.names))}
-                | {"MASTER_ADDR": f"{_SUBNET}.1", "MASTER_PORT": str(_PORT), "GLOO_SOCKET_IFNAME": "eth0"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank, name in enumerate(self.names)
-        ]
+        running = [self.start(rank, command) for rank in range(len(self.names))]
         try:
             done = [process.communicate(timeout=timeout) for process in running]
         finally:

@@ -13,7 +13,7 @@ import ray
 
 from autoglm.parallel.ray_adapter import RayReplica, ReplicaPlan, start_replicas
 
-LIMIT = 150.0
+LIMIT = 300.0
 
 
 def main(checkpoint: str, port: str) -> None:

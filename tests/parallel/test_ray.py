@@ -14,7 +14,11 @@ import pytest
 from autoglm.errors import InvalidInputError
 from autoglm.parallel.ray_adapter import ReplicaPlan
 
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "300"}
+"""A cluster on the loopback interface, which leaves nothing in the home folder, on a machine that may be busy."""
 
+
+@pytest.mark.slow
 def test_two_ranks_on_two_workers(checkpoint: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -22,10 +26,10 @@ def test_two_ranks_on_two_workers(checkpoint: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.parallel.ray_driver", str(checkpoint), str(port)],
         cwd=Path(__file__).parents[2],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | RAY,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

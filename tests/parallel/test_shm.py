@@ -57,6 +57,8 @@ def the_rest(inner: Communicator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tenso
     group = opened(inner)
     wide = group.all_gather(torch.full((2, CAPACITY // 8), group.rank, dtype=torch.int64), 1)
     rows = group.all_gather(torch.full((1, 3), group.rank, dtype=torch.float64), 0)
+    at_root = group.gather(torch.full((1, 3), group.rank, dtype=torch.float64), 1, 0)
+    assert torch.equal(at_root, rows if group.rank == 1 else rows[:1])
     sent = group.broadcast(torch.full((CAPACITY + 5,), group.rank, dtype=torch.uint8), 1)
     doubles = group.all_reduce(torch.full((5,), 1.5, dtype=torch.float64))  # a type that goes by the group inside
     group.barrier()

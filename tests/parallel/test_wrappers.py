@@ -17,6 +17,7 @@ from autoglm.parallel.codecs.kernels import Kernels
 from autoglm.parallel.codecs.two_step import TwoStepSum, pieces, simulated
 from autoglm.parallel.collectives import ALONE, Communicator, TorchCommunicator
 from autoglm.parallel.compressed import CompressedCommunicator, scales_of
+from autoglm.parallel.fast import fast_communicator
 from autoglm.parallel.grouping import all_reduce_grouped
 from autoglm.parallel.hierarchical import HierarchicalCommunicator, open_by_host
 from autoglm.parallel.overlap import BackgroundCommunicator, row_parallel_overlapped
@@ -205,6 +206,19 @@ def test_two_levels(hosts: list[str]) -> None:
         assert torch.allclose(total, expected, atol=1e-5)
         assert torch.equal(total, found[0][2])
         assert gathered.tolist() == [0, 1, 2, 3]
+
+
+def as_fast_as_can_be(group: Communicator) -> tuple[str, str, bool]:
+    inside = fast_communicator(group, timeout=20.0, compression="int8")
+    between = fast_communicator(group, timeout=20.0, shared_memory=False, compression="int8")
+    assert isinstance(between, CompressedCommunicator)
+    assert between.link is not None
+    return type(inside).__name__, between.allowed, fast_communicator(group, timeout=1.0, shared_memory=False) is group
+
+
+def test_within_a_host_all_is_exact_and_between_hosts_as_allowed() -> None:
+    assert on_ranks(as_fast_as_can_be, 2) == [("SharedMemoryCommunicator", "int8", True)] * 2
+    assert fast_communicator(ALONE, timeout=1.0, compression="int4") is ALONE
 
 
 def found_out(group: Communicator) -> str:

@@ -23,8 +23,8 @@ from autoglm.parallel.collectives import Communicator, Handle
 from autoglm.parallel.native.library import library
 
 log = logging.getLogger(__name__)
-CAPACITY = 2**18
-"""Bytes of a slot: a message above this goes in pieces. Pieces of this size stay in a core's own cache."""
+CAPACITY = 2**20
+"""Bytes of a slot: a message above this goes in pieces. Each piece costs a meeting of all ranks."""
 _DIRECTORY = Path("/dev/shm")
 _NAME_BYTES = 64
 _SPIN_SECONDS = 100e-6
@@ -76,6 +76,15 @@ class SharedMemoryCommunicator(Communicator):
         addresses = tensor.data_ptr(), out.data_ptr()
         self._check(self._library.autoglm_shm_all_gather(self._group, *addresses, tensor.nbytes))
         return torch.cat(out.unbind(0), dim)
+
+    def gather(self, tensor: Tensor, root: int = 0, dim: int = -1) -> Tensor:
+        if tensor.device.type != "cpu":
+            return self.inner.gather(tensor, root, dim)
+        if self.rank == root:
+            return self.all_gather(tensor, dim)
+        tensor = tensor.contiguous()
+        self._check(self._library.autoglm_shm_all_gather(self._group, tensor.data_ptr(), None, tensor.nbytes))
+        return tensor
 
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         if tensor.device.type != "cpu" or not tensor.is_contiguous():

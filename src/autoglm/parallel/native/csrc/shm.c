@@ -249,14 +249,14 @@ int autoglm_shm_all_reduce(Group *g, void *data, uint64_t count, int type) {
   return FINE;
 }
 
-// `out`: world times `bytes`, in rank order.
+// `out`: world times `bytes`, in rank order; NULL for a rank that only gives.
 int autoglm_shm_all_gather(Group *g, const void *data, void *out, uint64_t bytes) {
   for (uint64_t done = 0; done < bytes; done += g->capacity) {
     const uint64_t n = bytes - done < g->capacity ? bytes - done : g->capacity;
     memcpy(slot(g, g->rank), (const char *)data + done, n);
     const int why = exchange(g, (uint64_t)2 << 56 | n);
     if (why) return why;
-    for (int r = 0; r < g->world; r++) memcpy((char *)out + (uint64_t)r * bytes + done, slot(g, r), n);
+    for (int r = 0; out && r < g->world; r++) memcpy((char *)out + (uint64_t)r * bytes + done, slot(g, r), n);
     g->message++;
   }
   return FINE;
