@@ -112,7 +112,7 @@ static int allocate(decoder_t *d) {
     w->index = i;
     w->x = memory(rows * hidden, 4, &failed);
     w->normed = memory(rows * hidden, 4, &failed);
-    w->turned = memory(rows > FEW ? padded * widest : 0, 4, &failed);
+    w->turned = memory(rows > 1 ? padded * widest : 0, 4, &failed);
     w->weights = memory(8 * widest, 4, &failed);
     w->codes = memory(m->integer_products ? rows * ((widest + 127) / 128) : 0, sizeof(codes_t), &failed);
     w->scores = memory(group * tokens, 4, &failed);

@@ -81,9 +81,9 @@ typedef struct {
   int32_t index;
   float *x;        // residual stream [max_rows][hidden]; each thread keeps its own copy, so that norms need no barrier
   float *normed;   // [max_rows][widest]
-  float *turned;   // normed with rows as lanes [widest][padded rows]
+  float *turned;   // a product's rows in the order it reads them (rows.h, linear.h) [widest][padded rows]
   float *weights;  // a few weight rows as f32
-  codes_t *codes;  // a product's rows [max_rows][widest / 128]
+  codes_t *codes;  // a product's rows, rounded [max_rows][widest / 128]
   float *scores;   // [group][max_tokens]
   piece_t *pieces;
 } worker_t;

@@ -11,9 +11,10 @@ INLINE int column_of(const int type, int p) {
   return type == INT8 ? p : p < 64 ? p / 16 * 32 + p % 16 : (p - 64) / 16 * 32 + 16 + p % 16;
 }
 
-INLINE void round_row(const int type, const float *x, int cols, codes_t *out) {
+// Block b of the row goes to out[b * step].
+INLINE void round_row(const int type, const float *x, int cols, codes_t *out, int step) {
   const __m512i middle = _mm512_set1_epi8(-128);
-  for (int start = 0; start < cols; start += BLOCK, out++) {
+  for (int start = 0; start < cols; start += BLOCK, out += step) {
     __m512 v[8];
     for (int j = 0; j < 8; j++) {
       int k = start + column_of(type, 16 * j);  // widths are multiples of 16
@@ -45,7 +46,7 @@ INLINE __m512 block_times(const codes_t *x, __m512i low, __m512i high) {
 }
 
 // acc[c] += one block of an INT8 weight row; `width`: how many of its columns there are.
-INLINE void int8_block(const int C, const int8_t *w, int width, const codes_t *x, int ld, __m512 *acc) {
+INLINE void int8_block(const int C, const int8_t *w, int width, const codes_t *x, __m512 *acc) {
   const __m512i middle = _mm512_set1_epi8(-128);
   __m512i low, high;
   if (width == BLOCK) {
@@ -57,13 +58,13 @@ INLINE void int8_block(const int C, const int8_t *w, int width, const codes_t *x
   low = _mm512_xor_si512(low, middle), high = _mm512_xor_si512(high, middle);
 #pragma GCC unroll 8
   for (int c = 0; c < C; c++) {
-    const codes_t *in = x + c * ld;
+    const codes_t *in = x + c;
     acc[c] = _mm512_fmadd_ps(block_times(in, low, high), _mm512_load_ps(in->scale), acc[c]);
   }
 }
 
 // The same of INT4, whose scales are taken here.
-INLINE void int4_block(const int C, const uint8_t *w, const uint16_t *scales, int width, const codes_t *x, int ld,
+INLINE void int4_block(const int C, const uint8_t *w, const uint16_t *scales, int width, const codes_t *x,
                        __m512 *acc) {
   // CODES + 128
   const __m512i table = _mm512_broadcast_i32x4(
@@ -87,31 +88,32 @@ INLINE void int4_block(const int C, const uint8_t *w, const uint16_t *scales, in
   __m512 scale = _mm512_castsi512_ps(_mm512_shuffle_epi8(_mm512_set1_epi64(four), spread));
 #pragma GCC unroll 8
   for (int c = 0; c < C; c++) {
-    const codes_t *in = x + c * ld;
+    const codes_t *in = x + c;
     acc[c] = _mm512_fmadd_ps(block_times(in, low, high), _mm512_mul_ps(scale, _mm512_load_ps(in->scale)), acc[c]);
   }
 }
 
-INLINE void integer_tile(const matrix_t *m, const int type, const int C, int r, int count, const codes_t *x, int ld,
+INLINE void integer_tile(const matrix_t *m, const int type, const int C, int r, int count, const codes_t *x,
                          float *out, int stride) {
   const int cols = m->cols, whole = cols / BLOCK, rest = cols % BLOCK;
   const size_t bytes = row_bytes(type, cols);
-  vf sums[TILE][C];
-  memset(sums, 0, sizeof sums);
+  vf sums[TILE][TOGETHER];
   for (int i = 0; i < count; i++) {
     const char *w = (const char *)m->data + (size_t)(r + i) * bytes;
     const uint16_t *scales = type == INT4 ? (const uint16_t *)m->scales + (size_t)(r + i) * (size_t)(cols / GROUP) : NULL;
-    __m512 acc[C];
+    __m512 acc[TOGETHER];
     for (int c = 0; c < C; c++) acc[c] = _mm512_setzero_ps();
     for (int b = 0; b < whole; b++) {
-      if (type == INT8) int8_block(C, (const int8_t *)w + b * BLOCK, BLOCK, x + b, ld, acc);
-      else int4_block(C, (const uint8_t *)w + b * (BLOCK / 2), scales + b * (BLOCK / GROUP), BLOCK, x + b, ld, acc);
+      if (type == INT8) int8_block(C, (const int8_t *)w + b * BLOCK, BLOCK, x + b * C, acc);
+      else int4_block(C, (const uint8_t *)w + b * (BLOCK / 2), scales + b * (BLOCK / GROUP), BLOCK, x + b * C, acc);
     }
-    if (rest && type == INT8) int8_block(C, (const int8_t *)w + whole * BLOCK, rest, x + whole, ld, acc);
+    if (rest && type == INT8) int8_block(C, (const int8_t *)w + whole * BLOCK, rest, x + whole * C, acc);
     if (rest && type == INT4)
-      int4_block(C, (const uint8_t *)w + whole * (BLOCK / 2), scales + whole * (BLOCK / GROUP), rest, x + whole, ld, acc);
+      int4_block(C, (const uint8_t *)w + whole * (BLOCK / 2), scales + whole * (BLOCK / GROUP), rest, x + whole * C, acc);
     for (int c = 0; c < C; c++) sums[i][c] = (vf)acc[c];
   }
+  for (int i = count; i < TILE; i++)
+    for (int c = 0; c < C; c++) sums[i][c] = (vf){0};
   for (int c = 0; c < C; c++) {
     float four[4];
     sum4(sums[0][c], sums[1][c], sums[2][c], sums[3][c], four);
@@ -119,17 +121,17 @@ INLINE void integer_tile(const matrix_t *m, const int type, const int C, int r, 
   }
 }
 
-INLINE void integer_of(const matrix_t *m, const int type, int rows, int r, int count, const codes_t *x, int ld, float *out,
+INLINE void integer_of(const matrix_t *m, const int type, int rows, int r, int count, const codes_t *x, float *out,
                        int stride) {
   switch (rows) {
-    case 1: integer_tile(m, type, 1, r, count, x, ld, out, stride); break;
-    case 2: integer_tile(m, type, 2, r, count, x, ld, out, stride); break;
-    case 3: integer_tile(m, type, 3, r, count, x, ld, out, stride); break;
-    case 4: integer_tile(m, type, 4, r, count, x, ld, out, stride); break;
-    case 5: integer_tile(m, type, 5, r, count, x, ld, out, stride); break;
-    case 6: integer_tile(m, type, 6, r, count, x, ld, out, stride); break;
-    case 7: integer_tile(m, type, 7, r, count, x, ld, out, stride); break;
-    default: integer_tile(m, type, 8, r, count, x, ld, out, stride);
+    case 1: integer_tile(m, type, 1, r, count, x, out, stride); break;
+    case 2: integer_tile(m, type, 2, r, count, x, out, stride); break;
+    case 3: integer_tile(m, type, 3, r, count, x, out, stride); break;
+    case 4: integer_tile(m, type, 4, r, count, x, out, stride); break;
+    case 5: integer_tile(m, type, 5, r, count, x, out, stride); break;
+    case 6: integer_tile(m, type, 6, r, count, x, out, stride); break;
+    case 7: integer_tile(m, type, 7, r, count, x, out, stride); break;
+    default: integer_tile(m, type, 8, r, count, x, out, stride);
   }
 }
 
@@ -137,9 +139,11 @@ static void integer_rows(worker_t *worker, const matrix_t *m, int rows, int r0, 
                          float *out, int stride) {
   const int ld = (m->cols + BLOCK - 1) / BLOCK;
   codes_t *codes = worker->codes;
-  for (int c = 0; c < rows; c++) {
-    if (m->type == INT8) round_row(INT8, x + (int64_t)c * x_stride, m->cols, codes + (int64_t)c * ld);
-    else round_row(INT4, x + (int64_t)c * x_stride, m->cols, codes + (int64_t)c * ld);
+  for (int c = 0; c < rows; c++) {  // rows that share a weight lie side by side, block by block: [ld][C]
+    const int first = c / TOGETHER * TOGETHER, C = rows - first < TOGETHER ? rows - first : TOGETHER;
+    codes_t *to = codes + (int64_t)first * ld + (c - first);
+    if (m->type == INT8) round_row(INT8, x + (int64_t)c * x_stride, m->cols, to, C);
+    else round_row(INT4, x + (int64_t)c * x_stride, m->cols, to, C);
   }
   for (int r = r0; r < r1; r += TILE) {
     const int count = r1 - r < TILE ? r1 - r : TILE;
@@ -147,8 +151,8 @@ static void integer_rows(worker_t *worker, const matrix_t *m, int rows, int r0, 
       const int C = rows - first < TOGETHER ? rows - first : TOGETHER;
       const codes_t *in = codes + (int64_t)first * ld;
       float *to = out + (int64_t)first * stride + r;
-      if (m->type == INT8) integer_of(m, INT8, C, r, count, in, ld, to, stride);
-      else integer_of(m, INT4, C, r, count, in, ld, to, stride);
+      if (m->type == INT8) integer_of(m, INT8, C, r, count, in, to, stride);
+      else integer_of(m, INT4, C, r, count, in, to, stride);
     }
   }
 }

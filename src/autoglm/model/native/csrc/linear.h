@@ -30,11 +30,11 @@ static void widen(const matrix_t *m, int r, float *out) {
 
 // WIDE weight rows times V vectors of rows; turned: [cols][ld], rows as lanes.
 INLINE void wide_tile(const float *const *w, const int V, int cols, const float *turned, int ld, float sums[][VL]) {
-  vf acc[WIDE][V];
+  vf acc[WIDE][4];
   for (int i = 0; i < WIDE; i++)
     for (int v = 0; v < V; v++) acc[i][v] = (vf){0};
   for (int k = 0; k < cols; k++) {
-    vf in[V];
+    vf in[4];
     for (int v = 0; v < V; v++) in[v] = load(turned + (int64_t)k * ld + v * VL);
 #pragma GCC unroll 6
     for (int i = 0; i < WIDE; i++) {
@@ -93,6 +93,6 @@ static void linear(worker_t *worker, const matrix_t *m, int rows, int r0, int r1
     return;
   }
 #endif
-  if (rows <= FEW) few_rows(m, rows, r0, r1, x, x_stride, out, stride);
+  if (rows <= FEW) few_rows(worker, m, rows, r0, r1, x, x_stride, out, stride);
   else many_rows(worker, m, rows, r0, r1, x, x_stride, out, stride);
 }
