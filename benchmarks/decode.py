@@ -1,6 +1,6 @@
 """Decoding one sequence: the kernels, torch and llama.cpp, in f32, 8 and 4 bits, beside the bound that memory sets.
 
-    python -m benchmarks.decode                       tiny and small, 1 thread, 3 repetitions
+    python -m benchmarks.decode                       tiny, small and mid, 1 thread, 3 repetitions
     python -m benchmarks.decode --sizes mid --subjects autoglm llama.cpp
     python -m benchmarks.decode --table docs/decode.md    only writes the table of the result into that page
 
@@ -150,7 +150,7 @@ def with_table(page: str, new: str) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", nargs="+", choices=BASELINES, default=list(BASELINES))
-    parser.add_argument("--sizes", nargs="+", default=["tiny", "small"], help="tiny, small, mid (default: tiny small)")
+    parser.add_argument("--sizes", nargs="+", default=["tiny", "small", "mid"], help="default: tiny small mid")
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--new-tokens", type=int, default=SPEC.new_tokens)

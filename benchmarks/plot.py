@@ -1,4 +1,4 @@
-"""The plot of the side by side: ratios to the baseline, one panel per size and number of threads."""
+"""The plots: ratios to the baseline of the side by side, and tokens per CPU second of decoding."""
 
 from __future__ import annotations
 
@@ -44,4 +44,26 @@ def draw(result: Result, file: Path) -> None:
     if others:
         panels[0].legend(loc="lower right", fontsize="small")
     with mpl.rc_context({"svg.hashsalt": "side_by_side"}):
+        figure.savefig(file, metadata={"Date": None})
+
+
+def draw_decoding(result: Result, file: Path) -> None:
+    """Tokens per CPU second, a panel per size and number of threads, a bar per subject; an SVG as above."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib.figure import Figure
+
+    rows = [r for r in result.rows if r.metric == "decode, CPU"]
+    groups = list(dict.fromkeys((r.size, r.threads) for r in rows))
+    figure = Figure(figsize=(4.2 * max(len(groups), 1), 3.2), layout="constrained")
+    panels = figure.subplots(1, max(len(groups), 1), squeeze=False)[0]
+    for panel, (size, threads) in zip(panels, groups, strict=False):
+        bars = [r for r in rows if (r.size, r.threads) == (size, threads)]
+        colours = ["tab:orange" if r.subject.startswith("llama.cpp") else "tab:blue" for r in bars]
+        panel.barh([r.subject for r in bars], [r.value for r in bars], color=colours)
+        panel.invert_yaxis()
+        panel.set_title(f"{size}, {threads} thread" + ("s" if threads > 1 else ""))
+        panel.set_xlabel("tokens per CPU second")
+    with mpl.rc_context({"svg.hashsalt": "decode"}):
         figure.savefig(file, metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""`docs/benchmarks.md`, its plot, and the README's figures, all from the result file.
+"""`docs/benchmarks.md`, its plots, and the README's figures, all from the result files.
 
     python -m benchmarks.report
 
@@ -11,13 +11,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import plot, results
+from benchmarks import decode, plot, results
 from benchmarks.results import Result, Row
 from benchmarks.side_by_side import RESULT, ROOT
 from benchmarks.subjects import BASELINE, SUBJECTS
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
-PLOT = "images/side_by_side.svg"
+PLOT, DECODE_PLOT = "images/side_by_side.svg", "images/decode.svg"
 
 _CASES = {
     "a": "Case a: one text prompt",
@@ -39,23 +39,27 @@ _README_METRICS = (
 
 
 def main() -> int:
-    """Write all three; status 0."""
+    """Write them all; status 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--decode", type=Path, default=decode.RESULT)
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     options = parser.parse_args()
     result = results.read(options.result)
     (options.docs / "images").mkdir(parents=True, exist_ok=True)
-    (options.docs / "benchmarks.md").write_text(page(result), encoding="utf-8")
+    decoding = results.read(options.decode)
+    found = [results.read(file) for file in sorted(options.result.parent.glob("*.json"))]
+    (options.docs / "benchmarks.md").write_text(page(result, decoding, found), encoding="utf-8")
     plot.draw(result, options.docs / PLOT)
+    plot.draw_decoding(decoding, options.docs / DECODE_PLOT)
     text = options.readme.read_text(encoding="utf-8")
     options.readme.write_text(with_figures(text, figures(result)), encoding="utf-8")
     return 0
 
 
-def page(result: Result) -> str:
-    """The whole of `docs/benchmarks.md`."""
+def page(result: Result, decoding: Result, found: list[Result]) -> str:
+    """The whole of `docs/benchmarks.md`: the side by side, decoding, and a line for every result file."""
     parts = ["# Benchmarks", _intro(result), f"![Ratios to {BASELINE}]({PLOT})"]
     for size, threads in groups(result):
         rows = [r for r in result.rows if (r.size, r.threads) == (size, threads)]
@@ -69,7 +73,24 @@ def page(result: Result) -> str:
     if result.failures:
         lines = [f"- {f.subject}, {f.size}, {_threads(f.threads)}, {f.case}" for f in result.failures]
         parts.append("## Without a result\n\n" + "\n".join(lines))
+    parts.append(
+        f"## Decoding\n\n![Decoding]({DECODE_PLOT})\n\n{decode.table(decoding)}\n\nHow: [decode.md](decode.md)."
+    )
+    parts.append(f"## All result files\n\n{index(found)}")
     return "\n\n".join(parts) + "\n"
+
+
+def index(found: list[Result]) -> str:
+    """One line per result file."""
+    lines = [
+        _line(["result", "measured", "commit", "machine", "rows", "without a result"]),
+        _line(["---"] * 4 + ["---:"] * 2),
+    ]
+    for one in found:
+        machine = f"{one.machine.cpu}, {one.machine.cores} cores"
+        cells = [f"`{one.name}.json`", one.date, one.commit, machine, str(len(one.rows)), str(len(one.failures))]
+        lines.append(_line(cells))
+    return "\n".join(lines)
 
 
 def figures(result: Result) -> str:

@@ -90,7 +90,10 @@ def test_report_writes_page_plot_and_figures(result: Result, result_file: Path, 
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     assert result.commit in page
     assert all(f"### Case {case}" in page for case in "abcd")
-    assert (tmp_path / report.PLOT).read_text(encoding="utf-8").startswith("<?xml")
+    assert "| `side_by_side.json` |" in page
+    assert "share of the bound" in page
+    for drawn in (report.PLOT, report.DECODE_PLOT):
+        assert (tmp_path / drawn).read_text(encoding="utf-8").startswith("<?xml")
 
 
 def test_a_subject_that_fails_is_named_and_the_others_go_on(result_file: Path, tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_a_subject_that_fails_is_named_and_the_others_go_on(result_file: Path, t
     assert [(f.subject, f.case) for f in partial.failures] == [("autoglm", "load")]
     assert "template" in partial.failures[0].reason
     assert value(partial, "a", "transformers", "TTFT") > 0
-    assert "## Without a result\n\n- autoglm, tiny" in report.page(partial)
+    assert "## Without a result\n\n- autoglm, tiny" in report.page(partial, partial, [partial])
 
 
 def make_row(**changes: object) -> Row:

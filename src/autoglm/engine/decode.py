@@ -57,7 +57,7 @@ class DecodeRunner:
         self._capacity = -(-context_length // config.block_size)
         self._max_rows, self._max_tokens = max_rows(config), tokens
         sizes = Sizes(self._max_rows, tokens, config.block_size, threads_for(model))
-        self._decoder = NativeDecoder(model, kv, sizes)
+        self._decoder = NativeDecoder(model, kv, sizes, integer_products=config.integer_products)
 
     @classmethod
     def of(cls, model: Model, kv: KVStore, config: EngineConfig, context_length: int) -> DecodeRunner | None:

@@ -61,13 +61,24 @@ def glm_model() -> Glm4vModel:
 class Native:
     """Feeds tokens of several sequences to the kernels, one a step, and keeps their logits."""
 
-    def __init__(self, model: Model, count: int, threads: int, instructions: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: Model,
+        count: int,
+        threads: int,
+        instructions: int,
+        dtype: torch.dtype,
+        *,
+        integer_products: bool = False,
+    ) -> None:
         blocks = -(-LENGTH // BLOCK)
         spec = KVSpec(model.kv_spec.num_layers, model.kv_spec.num_kv_heads, model.kv_spec.head_dim, dtype)
         kv = KVStore(spec, count * blocks * BLOCK, CPU)
         kv.keys.fill_(torch.nan)  # what was not written must not be read
         kv.values.fill_(torch.nan)
-        self.decoder = NativeDecoder(model, kv, Sizes(count, 64, BLOCK, threads), instructions)
+        self.decoder = NativeDecoder(
+            model, kv, Sizes(count, 64, BLOCK, threads), instructions, integer_products=integer_products
+        )
         order = torch.randperm(count * blocks, generator=torch.Generator().manual_seed(5)).tolist()
         self.blocks = []
         for index in range(count):
@@ -164,6 +175,16 @@ def test_bfloat16_weights_and_kv(instructions: int) -> None:
     for out, tokens in zip(found, ids, strict=True):
         expected = in_double(exact, tokens, positions)
         assert (out - expected).std() < 0.01 * expected.std()  # keys and values are rounded, nothing else
+
+
+@pytest.mark.parametrize("instructions", range(level() + 1))
+def test_a_row_does_not_depend_on_the_rows_beside_it(instructions: int) -> None:
+    model, ids = glm_model(), random_ids(8)
+    positions, images = torch.arange(LENGTH).expand(3, -1), [[NO_IMAGES] * LENGTH] * 8
+    together = Native(model, 8, 1, instructions, torch.float32).feed(ids, positions, images)
+    for count in (1, 2, 5):
+        some = Native(model, 8, 1, instructions, torch.float32).feed(ids[:count], positions, images)
+        assert all(torch.equal(out, other) for out, other in zip(some, together[:count], strict=True))
 
 
 def test_only_wanted_rows_come_back() -> None:

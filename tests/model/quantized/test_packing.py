@@ -14,6 +14,9 @@ from autoglm.model.quantized.linear import put, quantize, quantized_names
 from autoglm.model.quantized.unpacking import unpack_natively
 from tests.model.native.test_decoder import COUNT, ERROR, LENGTH, Native, glm_model, in_double, phone_model, random_ids
 
+WHOLE_NUMBERS = 3
+"""The level that has instructions for them."""
+
 
 def weights(rows: int = 70, cols: int = 96) -> Tensor:
     out = torch.randn(rows, cols, generator=torch.Generator().manual_seed(0))
@@ -80,6 +83,28 @@ def test_kernels_compute_with_the_packed_weights(scheme: str, count: int, instru
     for out, tokens in zip(found, ids, strict=True):
         expected = in_double(exact, tokens, positions)
         assert (out - expected).abs().max() < ERROR * expected.std()
+
+
+@pytest.mark.parametrize("instructions", range(level() + 1))
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_whole_numbers_add_little_to_the_error_of_packing(scheme: str, instructions: int) -> None:
+    model, exact, count = glm_model(), glm_model().double(), 9
+    quantize(model, scheme)
+    ids, positions = random_ids(count), torch.arange(LENGTH).expand(3, -1)
+    images = [[NO_IMAGES] * LENGTH] * count
+    rounded, plain = (
+        Native(model, count, 1, instructions, torch.float32, integer_products=on).feed(ids, positions, images)
+        for on in (True, False)
+    )
+    alone = Native(model, count, 1, instructions, torch.float32, integer_products=True).feed(ids[:1], positions, images)
+    expected = torch.stack([in_double(exact, tokens, positions) for tokens in ids])
+    packing, both = ((torch.stack(out) - expected).norm() for out in (plain, rounded))
+    if instructions < WHOLE_NUMBERS:
+        assert all(torch.equal(a, b) for a, b in zip(rounded, plain, strict=True))
+        return
+    assert not any(torch.equal(a, b) for a, b in zip(rounded, plain, strict=True))
+    assert both < (1.4 if scheme == "int8" else 1.1) * packing
+    assert torch.equal(alone[0], rounded[0])
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

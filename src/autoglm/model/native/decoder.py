@@ -70,18 +70,27 @@ class NativeDecoder:
     Args:
         kv: the paged KV the rows read and write; shared with the torch modules.
         instructions: at most this instruction set (see :func:`library.level`); ``None``: the machine's.
+        integer_products: packed weights times rows rounded to 8 bits, where the machine has the instructions.
 
     Raises:
         RuntimeError: the library is not there, or memory ran out.
     """
 
-    def __init__(self, model: Model, kv: KVStore, sizes: Sizes, instructions: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        kv: KVStore,
+        sizes: Sizes,
+        instructions: int | None = None,
+        *,
+        integer_products: bool = True,
+    ) -> None:
         found = library()
         if found is None:
             raise RuntimeError("the native decoder was not built")
         self.sizes = sizes
         self._library = found
-        self._description = describe(model, kv, sizes)
+        self._description = describe(model, kv, sizes, integer_products=integer_products)
         best = level()
         chosen = best if instructions is None else min(best, instructions)
         self._handle: int | None = found.autoglm_create(byref(self._description.model), chosen)

@@ -91,7 +91,7 @@ class Description:
         return out
 
 
-def describe(model: Model, kv: KVStore, sizes: Sizes) -> Description:
+def describe(model: Model, kv: KVStore, sizes: Sizes, *, integer_products: bool = True) -> Description:
     """The whole model. The tensors must stay where they are for as long as it is used."""
     text, decoder = model.text_config, model.decoder
     out = Description(ModelC())
@@ -120,6 +120,7 @@ def describe(model: Model, kv: KVStore, sizes: Sizes) -> Description:
         max_rows=sizes.max_rows,
         max_tokens=sizes.max_tokens,
         threads=sizes.threads,
+        integer_products=integer_products,
         embed=out.matrix(decoder.embed_tokens),
         head=out.matrix(model.lm_head),
         final_norm=out.vector(decoder.norm.weight),

@@ -73,13 +73,13 @@ static void *memory(size_t count, size_t size, int *failed) {
 
 int autoglm_abi(void) { return ABI; }
 
-// Which instruction set decode_create picks: 0 base, 1 AVX2, 2 AVX-512.
+// Which instruction set decode_create picks: 0 base, 1 AVX2, 2 AVX-512, 3 with VNNI.
 int autoglm_level(void) {
 #ifdef __x86_64__
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq"))
-    return 2;
+    return __builtin_cpu_supports("avx512vnni") ? 3 : 2;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
 #endif
   return 0;
@@ -112,8 +112,9 @@ static int allocate(decoder_t *d) {
     w->index = i;
     w->x = memory(rows * hidden, 4, &failed);
     w->normed = memory(rows * hidden, 4, &failed);
-    w->turned = memory(rows > 4 ? padded * widest : 0, 4, &failed);
+    w->turned = memory(rows > 1 ? padded * widest : 0, 4, &failed);
     w->weights = memory(8 * widest, 4, &failed);
+    w->codes = memory(m->integer_products ? rows * ((widest + 127) / 128) : 0, sizeof(codes_t), &failed);
     w->scores = memory(group * tokens, 4, &failed);
     // One piece a block, or one an image, which has a token at least.
     w->pieces = memory(m->cross_heads ? tokens + 2 : tokens / (size_t)m->block_size + 2, sizeof(piece_t), &failed);
@@ -136,7 +137,7 @@ void autoglm_destroy(decoder_t *d) {
   for (size_t i = 0; i < sizeof shared / sizeof *shared; i++) free(shared[i]);
   for (int i = 0; d->workers && i < d->model.threads; i++) {
     worker_t *w = &d->workers[i];
-    free(w->x), free(w->normed), free(w->turned), free(w->weights), free(w->scores), free(w->pieces);
+    free(w->x), free(w->normed), free(w->turned), free(w->weights), free(w->codes), free(w->scores), free(w->pieces);
   }
   free(d->workers);
   free(d);
@@ -151,6 +152,7 @@ decoder_t *autoglm_create(const model_t *model, int level) {
 #ifdef __x86_64__
   if (level >= 1) d->forward = forward_avx2;
   if (level >= 2) d->forward = forward_avx512;
+  if (level >= 3) d->forward = forward_vnni;
 #endif
   d->workers = calloc((size_t)model->threads, sizeof *d->workers);
   pool_t *pool = d->pool = calloc(1, sizeof *pool + sizeof(pthread_t) * (size_t)model->threads);

@@ -5,7 +5,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define ABI 2
+#define ABI 3
+#define FEW 8  // rows up to which a product goes weight row by weight row
 
 enum weight_type { F32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
 
@@ -31,6 +32,7 @@ typedef struct {
   int32_t hidden, layers, heads, kv_heads, head_dim, rotary_pairs, intermediate, vocab;
   int32_t cross_heads, cross_kv_heads, cross_head_dim, first_fusion, gate_rank;  // first_fusion = layers: no fusion
   int32_t kv_type, block_size, max_rows, max_tokens, threads;
+  int32_t integer_products;  // packed weights on whole numbers, where the machine can
   float eps, gate_scale, gate_bias;
   matrix_t embed, head, gate_text;
   const float *final_norm, *gate_norm, *inv_freq;
@@ -66,14 +68,22 @@ typedef struct {
 
 typedef struct decoder decoder_t;
 
+// 128 columns of a row in 8 bits (integer.h): lane i of a product takes codes 4i.. and 64 + 4i.., and has one scale.
+typedef struct {
+  int8_t code[128];
+  int32_t start[16];
+  float scale[16];
+} codes_t;
+
 // One thread's private memory.
 typedef struct {
   decoder_t *decoder;
   int32_t index;
   float *x;        // residual stream [max_rows][hidden]; each thread keeps its own copy, so that norms need no barrier
   float *normed;   // [max_rows][widest]
-  float *turned;   // normed with rows as lanes [widest][padded rows]
+  float *turned;   // a product's rows in the order it reads them (rows.h, linear.h) [widest][padded rows]
   float *weights;  // a few weight rows as f32
+  codes_t *codes;  // a product's rows, rounded [max_rows][widest / 128]
   float *scores;   // [group][max_tokens]
   piece_t *pieces;
 } worker_t;
@@ -97,6 +107,7 @@ struct decoder {
 void forward_base(worker_t *);
 void forward_avx2(worker_t *);
 void forward_avx512(worker_t *);
+void forward_vnni(worker_t *);
 void widen_base(const matrix_t *, float *);
 void widen_avx2(const matrix_t *, float *);
 void widen_avx512(const matrix_t *, float *);

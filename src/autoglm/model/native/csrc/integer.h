@@ -1,0 +1,158 @@
+// Products of packed weights on whole numbers (AVX-512 VNNI). The rows are rounded to 8 bits first, with one scale for every
+// 8 columns: finer than the weights' own, so that it adds little to their error. Any number of rows; the weights of a tile
+// come from memory once. What a row gets does not depend on the rows beside it.
+
+#define BLOCK 128  // columns of one codes_t
+typedef char codes_t_has_its_size[sizeof(codes_t) == 256 ? 1 : -1];
+
+// Position p of a block holds this column: lane i of a product takes positions 4i.. and 64 + 4i.., and INT4 keeps columns
+// j and j + 16 of a group in one byte.
+INLINE int column_of(const int type, int p) {
+  return type == INT8 ? p : p < 64 ? p / 16 * 32 + p % 16 : (p - 64) / 16 * 32 + 16 + p % 16;
+}
+
+// Block b of the row goes to out[b * step].
+INLINE void round_row(const int type, const float *x, int cols, codes_t *out, int step) {
+  const __m512i middle = _mm512_set1_epi8(-128);
+  for (int start = 0; start < cols; start += BLOCK, out += step) {
+    __m512 v[8];
+    for (int j = 0; j < 8; j++) {
+      int k = start + column_of(type, 16 * j);  // widths are multiples of 16
+      v[j] = k < cols ? _mm512_loadu_ps(x + k) : _mm512_setzero_ps();
+    }
+    for (int j = 0; j < 4; j++) {
+      __m512 top = _mm512_max_ps(_mm512_abs_ps(v[j]), _mm512_abs_ps(v[j + 4]));
+      top = _mm512_max_ps(top, _mm512_permute_ps(top, 0xb1));
+      top = _mm512_max_ps(top, _mm512_permute_ps(top, 0x4e));
+      __m512 scale = _mm512_mul_ps(top, _mm512_set1_ps(1.0f / 127));
+      __mmask16 some = _mm512_cmp_ps_mask(top, _mm512_set1_ps(1e-30f), _CMP_GT_OQ);
+      __m512 inverse = _mm512_maskz_div_ps(some, _mm512_set1_ps(127), top);
+      for (int half = 0; half < 2; half++) {
+        __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(v[j + 4 * half], inverse));
+        _mm_store_si128((__m128i *)(out->code + 64 * half + 16 * j), _mm512_cvtsepi32_epi8(code));
+      }
+      _mm_store_ps(out->scale + 4 * j, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, scale)));
+    }
+    // Weights are shifted by 128 to be unsigned, so a product starts at what that adds, negated.
+    __m512i shift = _mm512_dpbusd_epi32(_mm512_setzero_si512(), middle, _mm512_load_si512(out->code));
+    shift = _mm512_dpbusd_epi32(shift, middle, _mm512_load_si512(out->code + 64));
+    _mm512_store_si512(out->start, _mm512_sub_epi32(_mm512_setzero_si512(), shift));
+  }
+}
+
+INLINE __m512 block_times(const codes_t *x, __m512i low, __m512i high) {
+  __m512i d = _mm512_dpbusd_epi32(_mm512_load_si512(x->start), low, _mm512_load_si512(x->code));
+  return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(d, high, _mm512_load_si512(x->code + 64)));
+}
+
+// acc[c] += one block of an INT8 weight row; `width`: how many of its columns there are.
+INLINE void int8_block(const int C, const int8_t *w, int width, const codes_t *x, __m512 *acc) {
+  const __m512i middle = _mm512_set1_epi8(-128);
+  __m512i low, high;
+  if (width == BLOCK) {
+    low = _mm512_loadu_si512(w), high = _mm512_loadu_si512(w + 64);
+  } else {
+    __mmask64 first = width >= 64 ? ~0ull : (1ull << width) - 1, rest = width > 64 ? (1ull << (width - 64)) - 1 : 0;
+    low = _mm512_maskz_loadu_epi8(first, w), high = _mm512_maskz_loadu_epi8(rest, w + 64);
+  }
+  low = _mm512_xor_si512(low, middle), high = _mm512_xor_si512(high, middle);
+#pragma GCC unroll 8
+  for (int c = 0; c < C; c++) {
+    const codes_t *in = x + c;
+    acc[c] = _mm512_fmadd_ps(block_times(in, low, high), _mm512_load_ps(in->scale), acc[c]);
+  }
+}
+
+// The same of INT4, whose scales are taken here.
+INLINE void int4_block(const int C, const uint8_t *w, const uint16_t *scales, int width, const codes_t *x,
+                       __m512 *acc) {
+  // CODES + 128
+  const __m512i table = _mm512_broadcast_i32x4(
+      _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15));
+  const __m512i nibble = _mm512_set1_epi8(15);
+  // Lane 4g + i takes the bf16 of group g as the upper half of a float.
+  const __m512i spread = _mm512_set_epi32(0x07068080, 0x07068080, 0x07068080, 0x07068080, 0x05048080, 0x05048080, 0x05048080,
+                                          0x05048080, 0x03028080, 0x03028080, 0x03028080, 0x03028080, 0x01008080, 0x01008080,
+                                          0x01008080, 0x01008080);
+  __m512i both;
+  int64_t four = 0;
+  if (width == BLOCK) {
+    both = _mm512_loadu_si512(w);
+    memcpy(&four, scales, 8);
+  } else {
+    both = _mm512_maskz_loadu_epi8((1ull << (width / 2)) - 1, w);
+    memcpy(&four, scales, (size_t)(width / GROUP) * 2);
+  }
+  __m512i low = _mm512_shuffle_epi8(table, _mm512_and_si512(both, nibble));
+  __m512i high = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
+  __m512 scale = _mm512_castsi512_ps(_mm512_shuffle_epi8(_mm512_set1_epi64(four), spread));
+#pragma GCC unroll 8
+  for (int c = 0; c < C; c++) {
+    const codes_t *in = x + c;
+    acc[c] = _mm512_fmadd_ps(block_times(in, low, high), _mm512_mul_ps(scale, _mm512_load_ps(in->scale)), acc[c]);
+  }
+}
+
+INLINE void integer_tile(const matrix_t *m, const int type, const int C, int r, int count, const codes_t *x,
+                         float *out, int stride) {
+  const int cols = m->cols, whole = cols / BLOCK, rest = cols % BLOCK;
+  const size_t bytes = row_bytes(type, cols);
+  vf sums[TILE][TOGETHER];
+  for (int i = 0; i < count; i++) {
+    const char *w = (const char *)m->data + (size_t)(r + i) * bytes;
+    const uint16_t *scales = type == INT4 ? (const uint16_t *)m->scales + (size_t)(r + i) * (size_t)(cols / GROUP) : NULL;
+    __m512 acc[TOGETHER];
+    for (int c = 0; c < C; c++) acc[c] = _mm512_setzero_ps();
+    for (int b = 0; b < whole; b++) {
+      if (type == INT8) int8_block(C, (const int8_t *)w + b * BLOCK, BLOCK, x + b * C, acc);
+      else int4_block(C, (const uint8_t *)w + b * (BLOCK / 2), scales + b * (BLOCK / GROUP), BLOCK, x + b * C, acc);
+    }
+    if (rest && type == INT8) int8_block(C, (const int8_t *)w + whole * BLOCK, rest, x + whole * C, acc);
+    if (rest && type == INT4)
+      int4_block(C, (const uint8_t *)w + whole * (BLOCK / 2), scales + whole * (BLOCK / GROUP), rest, x + whole * C, acc);
+    for (int c = 0; c < C; c++) sums[i][c] = (vf)acc[c];
+  }
+  for (int i = count; i < TILE; i++)
+    for (int c = 0; c < C; c++) sums[i][c] = (vf){0};
+  for (int c = 0; c < C; c++) {
+    float four[4];
+    sum4(sums[0][c], sums[1][c], sums[2][c], sums[3][c], four);
+    finish(m, r, count, four, out + c * stride);
+  }
+}
+
+INLINE void integer_of(const matrix_t *m, const int type, int rows, int r, int count, const codes_t *x, float *out,
+                       int stride) {
+  switch (rows) {
+    case 1: integer_tile(m, type, 1, r, count, x, out, stride); break;
+    case 2: integer_tile(m, type, 2, r, count, x, out, stride); break;
+    case 3: integer_tile(m, type, 3, r, count, x, out, stride); break;
+    case 4: integer_tile(m, type, 4, r, count, x, out, stride); break;
+    case 5: integer_tile(m, type, 5, r, count, x, out, stride); break;
+    case 6: integer_tile(m, type, 6, r, count, x, out, stride); break;
+    case 7: integer_tile(m, type, 7, r, count, x, out, stride); break;
+    default: integer_tile(m, type, 8, r, count, x, out, stride);
+  }
+}
+
+static void integer_rows(worker_t *worker, const matrix_t *m, int rows, int r0, int r1, const float *x, int x_stride,
+                         float *out, int stride) {
+  const int ld = (m->cols + BLOCK - 1) / BLOCK;
+  codes_t *codes = worker->codes;
+  for (int c = 0; c < rows; c++) {  // rows that share a weight lie side by side, block by block: [ld][C]
+    const int first = c / TOGETHER * TOGETHER, C = rows - first < TOGETHER ? rows - first : TOGETHER;
+    codes_t *to = codes + (int64_t)first * ld + (c - first);
+    if (m->type == INT8) round_row(INT8, x + (int64_t)c * x_stride, m->cols, to, C);
+    else round_row(INT4, x + (int64_t)c * x_stride, m->cols, to, C);
+  }
+  for (int r = r0; r < r1; r += TILE) {
+    const int count = r1 - r < TILE ? r1 - r : TILE;
+    for (int first = 0; first < rows; first += TOGETHER) {
+      const int C = rows - first < TOGETHER ? rows - first : TOGETHER;
+      const codes_t *in = codes + (int64_t)first * ld;
+      float *to = out + (int64_t)first * stride + r;
+      if (m->type == INT8) integer_of(m, INT8, C, r, count, in, to, stride);
+      else integer_of(m, INT4, C, r, count, in, to, stride);
+    }
+  }
+}

@@ -1,0 +1,139 @@
+// Products with a few rows. A weight row is read from its start to its end before the next one: one stream in address order
+// is what the hardware prefetches best (four streams side by side reach half the bandwidth of one).
+#include "vectors.h"
+
+#define TILE 4    // weight rows whose sums are reduced together
+#define GROUP 32  // columns with one INT4 scale
+#if VL == 16
+#define TOGETHER 8  // rows that share a weight in registers
+#else
+#define TOGETHER 4
+#endif
+
+INLINE size_t row_bytes(const int type, int cols) {
+  return type == F32 ? (size_t)cols * 4 : type == BF16 ? (size_t)cols * 2 : type == INT8 ? (size_t)cols : (size_t)cols / 2;
+}
+
+// What the 16 codes of INT4 stand for: closer together near zero, where weights are (the table of llama.cpp's IQ4_NL).
+static const float CODES[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+// Columns part*VL.. of the 32 weights in 16 bytes.
+INLINE vf nibbles(const uint8_t *bytes, int part) {
+  int offset = (part * VL) % 16, shift = part * VL >= 16 ? 4 : 0;
+  vi index = from_uint8(bytes + offset) >> shift;
+#if VL == 16
+  return __builtin_shuffle(load(CODES), index);  // takes the index modulo 16
+#elif VL == 8
+  return __builtin_shuffle(load(CODES), load(CODES + 8), index);
+#else
+  return (vf){CODES[index[0] & 15], CODES[index[1] & 15], CODES[index[2] & 15], CODES[index[3] & 15]};
+#endif
+}
+
+INLINE void finish(const matrix_t *m, int r, int count, const float *sums, float *out) {
+  for (int i = 0; i < count; i++) {
+    float value = sums[i];
+    if (m->type == INT8) value *= ((const float *)m->scales)[r + i];
+    out[i] = m->bias ? value + m->bias[r + i] : value;
+  }
+}
+
+// Rows that share a weight lie side by side, vector by vector: [cols / VL][C][VL].
+INLINE void interleave(const float *x, int x_stride, int C, int cols, float *out) {
+  for (int k = 0; k < cols; k += VL)
+    for (int c = 0; c < C; c++) store(out + (int64_t)k * C + c * VL, load(x + (int64_t)c * x_stride + k));
+}
+
+// acc[c] = weight row r times x[c], its columns spread over lanes and two sums. The order of additions is the same for any
+// C: what a row gets does not depend on the rows beside it.
+INLINE void row_times(const matrix_t *m, const int type, const int C, int r, const float *x, vf *acc) {
+  const int cols = m->cols;
+  const char *base = (const char *)m->data + (size_t)r * row_bytes(type, cols);
+  vf even[TOGETHER], odd[TOGETHER];  // not [C]: the compiler keeps arrays of a constant size in registers
+  for (int c = 0; c < C; c++) even[c] = odd[c] = (vf){0};
+  if (type == INT4) {
+    const uint16_t *scales = (const uint16_t *)m->scales + (size_t)r * (size_t)(cols / GROUP);
+    for (int g = 0; g < cols / GROUP; g++) {
+      vf part[TOGETHER];
+      for (int c = 0; c < C; c++) part[c] = (vf){0};
+#pragma GCC unroll 8
+      for (int p = 0; p < GROUP / VL; p++) {
+        vf w = nibbles((const uint8_t *)base + g * 16, p);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) part[c] += w * load(x + (g * GROUP + p * VL) * C + c * VL);
+      }
+      float scale = bf16(scales[g]);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; c++) even[c] += part[c] * scale;
+    }
+  } else {
+    int k = 0;
+    for (; k + 2 * VL <= cols; k += 2 * VL) {
+      vf low = load_as(type, base, k), high = load_as(type, base, k + VL);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; c++) {
+        even[c] += low * load(x + k * C + c * VL);
+        odd[c] += high * load(x + (k + VL) * C + c * VL);
+      }
+    }
+    for (; k < cols; k += VL) {
+      vf w = load_as(type, base, k);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; c++) even[c] += w * load(x + k * C + c * VL);
+    }
+  }
+  for (int c = 0; c < C; c++) acc[c] = even[c] + odd[c];
+}
+
+// `count` weight rows from r on, times C rows of x; results at out[c * stride + i].
+INLINE void few_tile(const matrix_t *m, const int type, const int C, int r, int count, const float *x, float *out,
+                     int stride) {
+  vf acc[TILE][TOGETHER];
+  for (int i = 0; i < count; i++) row_times(m, type, C, r + i, x, acc[i]);
+  for (int i = count; i < TILE; i++)
+    for (int c = 0; c < C; c++) acc[i][c] = (vf){0};
+  for (int c = 0; c < C; c++) {
+    float sums[4];
+    sum4(acc[0][c], acc[1][c], acc[2][c], acc[3][c], sums);
+    finish(m, r, count, sums, out + c * stride);
+  }
+}
+
+INLINE void few_of(const matrix_t *m, const int type, int rows, int r, int count, const float *x, float *out, int stride) {
+  switch (rows) {
+    case 1: few_tile(m, type, 1, r, count, x, out, stride); break;
+    case 2: few_tile(m, type, 2, r, count, x, out, stride); break;
+    case 3: few_tile(m, type, 3, r, count, x, out, stride); break;
+#if TOGETHER > 4
+    case 4: few_tile(m, type, 4, r, count, x, out, stride); break;
+    case 5: few_tile(m, type, 5, r, count, x, out, stride); break;
+    case 6: few_tile(m, type, 6, r, count, x, out, stride); break;
+    case 7: few_tile(m, type, 7, r, count, x, out, stride); break;
+#endif
+    default: few_tile(m, type, TOGETHER, r, count, x, out, stride);
+  }
+}
+
+static void few_rows(worker_t *worker, const matrix_t *m, int rows, int r0, int r1, const float *x, int x_stride,
+                     float *out, int stride) {
+  if (rows > 1) {
+    for (int first = 0; first < rows; first += TOGETHER)
+      interleave(x + (int64_t)first * x_stride, x_stride, rows - first < TOGETHER ? rows - first : TOGETHER, m->cols,
+                 worker->turned + (int64_t)first * m->cols);
+    x = worker->turned;
+  }
+  for (int r = r0; r < r1; r += TILE) {
+    const int count = r1 - r < TILE ? r1 - r : TILE;
+    for (int first = 0; first < rows; first += TOGETHER) {  // a second pass finds the weights in the first cache
+      const int C = rows - first < TOGETHER ? rows - first : TOGETHER;
+      const float *in = x + (int64_t)first * m->cols;
+      float *to = out + (int64_t)first * stride + r;
+      switch (m->type) {
+        case F32: few_of(m, F32, C, r, count, in, to, stride); break;
+        case BF16: few_of(m, BF16, C, r, count, in, to, stride); break;
+        case INT8: few_of(m, INT8, C, r, count, in, to, stride); break;
+        default: few_of(m, INT4, C, r, count, in, to, stride);
+      }
+    }
+  }
+}
