@@ -80,7 +80,10 @@ class Engine:
             self.visual.tower = host.names.identity
             compute = found.compute if found else None
             self.sharing = Sharing(config, self.kv, host, self.visual, compute, model.device)
-        self.speculator = Speculator.of(config, prompts.tokenizer, model.stop_token_ids, self.runner.rows_alike)
+        self.flights = flights_of(self.runner, config)
+        self.speculator = None  # pipeline stages would wait for the last one's verdict on a draft
+        if self.flights is None:
+            self.speculator = Speculator.of(config, prompts.tokenizer, model.stop_token_ids, self.runner.rows_alike)
         self.scheduler = Scheduler(config, self.kv, self.visual, self._copy, self.sharing, self.speculator)
         self.admission = Admission(config, model, prompts, blocks * config.block_size, ordinals)
         self.dialogues = Dialogues(self.kv, self.visual, self.hints, drop=config.evict_dropped)
@@ -95,7 +98,6 @@ class Engine:
             step_seconds=config.idle_step_ms / 1e3,
             most_tokens=config.max_batch_tokens,
         )
-        self.flights = flights_of(self.runner, config)
         self.steps = self.prompt_tokens = self.cached_tokens = self.generated_tokens = 0
         self.decode_steps = self.accepted_tokens = 0
         # Of a step on the CPU: other processes do not count. A CUDA step passes while this thread waits.
@@ -338,7 +340,7 @@ class Engine:
         dialogue = self.dialogues.end(sequence, answer)
         if dialogue is not None:
             self.idle.arrived(dialogue, sequence)
-            if self.config.idle_prefill:
+            if self.config.idle_prefill and self.flights is None:
                 self.idle.expect(dialogue)
 
     def _run_ahead(self, chunks: list[Chunk]) -> None:
