@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoglm.engine.speculation.adapt import MARGIN, Rates, StepCosts, worth
+from autoglm.engine.speculation.guesses import KINDS
 from autoglm.engine.speculation.history import GRAM, History
+from autoglm.engine.speculation.speculator import Outlook, Speculator
 from autoglm.engine.speculation.tree import DEPTH, TokenTree, TreeForest, TreeNode
 
 few = st.integers(0, 3)
@@ -152,3 +157,59 @@ def test_worth_takes_prefixes_and_only_where_they_pay(owners: list[list[float]],
         assert expected / cost(base + len(chosen)) >= MARGIN * base / cost(base) - 1e-9
     if price == 0 and sum(map(sum, falling)) > base * (MARGIN - 1):
         assert chosen
+
+
+def planned(speculator: Speculator, sequence: Any, tokens: list[int]) -> list[tuple[int, ...]]:
+    """What is drafted before each of these tokens comes."""
+    drafts = []
+    for token in tokens:
+        speculator.plan([cast(Any, sequence)], room=64)
+        drafts.append(sequence.outlook.draft)
+        sequence.token_ids.append(token)
+        sequence.generated += 1
+    return drafts
+
+
+def sequence_of(prompt: list[int], salt: str = "", max_tokens: int = 10_000) -> Any:
+    """Only what drafting reads."""
+    return SimpleNamespace(
+        token_ids=list(prompt), prompt_len=len(prompt), generated=0, outlook=None, salt=salt, max_tokens=max_tokens
+    )
+
+
+def test_a_sequence_that_repeats_itself_is_drafted_and_one_that_does_not_is_left_alone() -> None:
+    speculator = Speculator(3, 64)
+    period = [3, 1, 4, 1, 5, 9]
+    drafts = planned(speculator, sequence_of([7, 8]), period * 8)
+    assert drafts[-1] == (4, 1, 5) or drafts[-1] == tuple((period * 2)[5:8])
+    assert not any(planned(speculator, sequence_of([7, 8]), list(range(100, 160))))
+
+
+def test_trust_that_was_lost_comes_back() -> None:
+    speculator = Speculator(3, 64)
+    noise = [n * 7919 % 50 for n in range(300)]
+    sequence = sequence_of(noise[:100] * 2)
+    planned(speculator, sequence, [(n * 31 + 5) % 50 for n in noise])
+    for kind in range(KINDS):
+        for _ in range(200):
+            speculator.rates.observe(kind, hit=True)
+    sequence.outlook.trust = 0.01
+    drafts = planned(speculator, sequence, [1, 2, 3, 4, 5] * 30)
+    assert drafts[-1]
+    assert isinstance(sequence.outlook, Outlook)
+    assert sequence.outlook.trust > 0.5
+
+
+def test_drafts_keep_to_their_limits() -> None:
+    period = [3, 1, 4, 1, 5, 9]
+    speculator = Speculator(5, max_rows=64, rows_alike=4, stop_ids=(9,))
+    drafts = planned(speculator, sequence_of(period * 3, max_tokens=40), period * 6)
+    assert max(map(len, drafts)) == 3  # with the row before them four
+    assert not any(9 in draft[:-1] for draft in drafts)  # nothing follows a stop
+    left = [40 - done - 1 for done in range(len(drafts))]
+    assert all(len(draft) <= most for draft, most in zip(drafts, left, strict=True))
+    several = [sequence_of(period * 3) for _ in range(4)]
+    for sequence in several:
+        planned(speculator, sequence, period)
+    speculator.plan(several, room=64)
+    assert not any(sequence.outlook.draft for sequence in several)  # four rows already
