@@ -181,7 +181,7 @@ def test_a_sequence_that_repeats_itself_is_drafted_and_one_that_does_not_is_left
     speculator = Speculator(3, 64)
     period = [3, 1, 4, 1, 5, 9]
     drafts = planned(speculator, sequence_of([7, 8]), period * 8)
-    assert drafts[-1] == (4, 1, 5) or drafts[-1] == tuple((period * 2)[5:8])
+    assert drafts[-1] == (9, 3, 1)
     assert not any(planned(speculator, sequence_of([7, 8]), list(range(100, 160))))
 
 
