@@ -42,6 +42,7 @@ def runs(all_sequences: list[list[int]]) -> dict[tuple[int, ...], int]:
     return found
 
 
+@settings(deadline=None)
 @given(sequences, st.integers(0, 6))
 def test_a_tree_counts_runs_and_forgets_them(given_sequences: list[list[int]], forgotten: int) -> None:
     tree = TokenTree()
@@ -55,6 +56,7 @@ def test_a_tree_counts_runs_and_forgets_them(given_sequences: list[list[int]], f
     assert len(tree) == len(kept)
 
 
+@settings(deadline=None)
 @given(sequences, st.lists(few, max_size=20))
 def test_a_place_is_every_known_end_of_the_text(given_sequences: list[list[int]], text: list[int]) -> None:
     tree = TokenTree()
@@ -68,7 +70,7 @@ def test_a_place_is_every_known_end_of_the_text(given_sequences: list[list[int]]
     assert [node.count for node in place[:-1]] == [known[end] for end in ends if end in known]
 
 
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(0, 9), max_size=20)), max_size=12))
 def test_a_forest_stays_small(answers: list[tuple[str, list[int]]]) -> None:
     forest = TreeForest(60)
@@ -87,6 +89,7 @@ def test_a_forest_stays_small(answers: list[tuple[str, list[int]]]) -> None:
             assert all(given_here[run] >= count for run, count in counts(tree.root).items())
 
 
+@settings(deadline=None)
 @given(st.lists(few, max_size=12), st.lists(few, max_size=12))
 def test_history_finds_the_last_place(prompt: list[int], more: list[int]) -> None:
     history = History(prompt)
@@ -138,6 +141,7 @@ def test_what_is_too_dear_looks_cheaper_after_a_while() -> None:
     assert costs[2] < before / 2
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.floats(0, 1), max_size=5), min_size=1, max_size=4),
     st.floats(0.0, 1.0),
