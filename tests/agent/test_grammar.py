@@ -6,7 +6,7 @@ import re
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoglm.agent.actions import Action, Back, Finish, Home, Tap, Type, Wait, format_action
@@ -198,6 +198,7 @@ PARTS = ['do(action="Back")', 'do(action="Type", text=', '"', ")"]
 OPENINGS = ["", " ", "<answer>", "<think></think>", "<think>{}</think>\n<answer>", "{}<answer>", "{}</think>"]
 
 
+@settings(deadline=None)
 @given(actions, st.sampled_from(OPENINGS), thoughts.filter(lambda t: not t.strip().startswith(CALLS)), st.data())
 def test_the_pattern_ends_an_output_where_its_action_is_complete(
     action: Action, opening: str, thought: str, data: st.DataObject
@@ -210,6 +211,7 @@ def test_the_pattern_ends_an_output_where_its_action_is_complete(
     assert ENDED.match(text[: data.draw(st.integers(0, len(text) - 1))]) is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from([*AWKWARD, 'do(action="Back")', 'do(action="Type", text=', '"', ")", " ", "a"]), max_size=9

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoglm.engine.speculation.adapt import MARGIN, Rates, StepCosts, worth
+from autoglm.engine.speculation.guesses import KINDS
 from autoglm.engine.speculation.history import GRAM, History
+from autoglm.engine.speculation.speculator import Outlook, Speculator
 from autoglm.engine.speculation.tree import DEPTH, TokenTree, TreeForest, TreeNode
 
 few = st.integers(0, 3)
@@ -37,6 +42,7 @@ def runs(all_sequences: list[list[int]]) -> dict[tuple[int, ...], int]:
     return found
 
 
+@settings(deadline=None)
 @given(sequences, st.integers(0, 6))
 def test_a_tree_counts_runs_and_forgets_them(given_sequences: list[list[int]], forgotten: int) -> None:
     tree = TokenTree()
@@ -50,6 +56,7 @@ def test_a_tree_counts_runs_and_forgets_them(given_sequences: list[list[int]], f
     assert len(tree) == len(kept)
 
 
+@settings(deadline=None)
 @given(sequences, st.lists(few, max_size=20))
 def test_a_place_is_every_known_end_of_the_text(given_sequences: list[list[int]], text: list[int]) -> None:
     tree = TokenTree()
@@ -63,7 +70,7 @@ def test_a_place_is_every_known_end_of_the_text(given_sequences: list[list[int]]
     assert [node.count for node in place[:-1]] == [known[end] for end in ends if end in known]
 
 
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(0, 9), max_size=20)), max_size=12))
 def test_a_forest_stays_small(answers: list[tuple[str, list[int]]]) -> None:
     forest = TreeForest(60)
@@ -82,6 +89,7 @@ def test_a_forest_stays_small(answers: list[tuple[str, list[int]]]) -> None:
             assert all(given_here[run] >= count for run, count in counts(tree.root).items())
 
 
+@settings(deadline=None)
 @given(st.lists(few, max_size=12), st.lists(few, max_size=12))
 def test_history_finds_the_last_place(prompt: list[int], more: list[int]) -> None:
     history = History(prompt)
@@ -133,6 +141,7 @@ def test_what_is_too_dear_looks_cheaper_after_a_while() -> None:
     assert costs[2] < before / 2
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.floats(0, 1), max_size=5), min_size=1, max_size=4),
     st.floats(0.0, 1.0),
@@ -152,3 +161,59 @@ def test_worth_takes_prefixes_and_only_where_they_pay(owners: list[list[float]],
         assert expected / cost(base + len(chosen)) >= MARGIN * base / cost(base) - 1e-9
     if price == 0 and sum(map(sum, falling)) > base * (MARGIN - 1):
         assert chosen
+
+
+def planned(speculator: Speculator, sequence: Any, tokens: list[int]) -> list[tuple[int, ...]]:
+    """What is drafted before each of these tokens comes."""
+    drafts = []
+    for token in tokens:
+        speculator.plan([cast(Any, sequence)], room=64)
+        drafts.append(sequence.outlook.draft)
+        sequence.token_ids.append(token)
+        sequence.generated += 1
+    return drafts
+
+
+def sequence_of(prompt: list[int], salt: str = "", max_tokens: int = 10_000) -> Any:
+    """Only what drafting reads."""
+    return SimpleNamespace(
+        token_ids=list(prompt), prompt_len=len(prompt), generated=0, outlook=None, salt=salt, max_tokens=max_tokens
+    )
+
+
+def test_a_sequence_that_repeats_itself_is_drafted_and_one_that_does_not_is_left_alone() -> None:
+    speculator = Speculator(3, 64)
+    period = [3, 1, 4, 1, 5, 9]
+    drafts = planned(speculator, sequence_of([7, 8]), period * 8)
+    assert drafts[-1] == (9, 3, 1)
+    assert not any(planned(speculator, sequence_of([7, 8]), list(range(100, 160))))
+
+
+def test_trust_that_was_lost_comes_back() -> None:
+    speculator = Speculator(3, 64)
+    noise = [n * 7919 % 50 for n in range(300)]
+    sequence = sequence_of(noise[:100] * 2)
+    planned(speculator, sequence, [(n * 31 + 5) % 50 for n in noise])
+    for kind in range(KINDS):
+        for _ in range(200):
+            speculator.rates.observe(kind, hit=True)
+    sequence.outlook.trust = 0.01
+    drafts = planned(speculator, sequence, [1, 2, 3, 4, 5] * 30)
+    assert drafts[-1]
+    assert isinstance(sequence.outlook, Outlook)
+    assert sequence.outlook.trust > 0.5
+
+
+def test_drafts_keep_to_their_limits() -> None:
+    period = [3, 1, 4, 1, 5, 9]
+    speculator = Speculator(5, max_rows=64, rows_alike=4, stop_ids=(9,))
+    drafts = planned(speculator, sequence_of(period * 3, max_tokens=40), period * 6)
+    assert max(map(len, drafts)) == 3  # with the row before them four
+    assert not any(9 in draft[:-1] for draft in drafts)  # nothing follows a stop
+    left = [40 - done - 1 for done in range(len(drafts))]
+    assert all(len(draft) <= most for draft, most in zip(drafts, left, strict=True))
+    several = [sequence_of(period * 3) for _ in range(4)]
+    for sequence in several:
+        planned(speculator, sequence, period)
+    speculator.plan(several, room=64)
+    assert not any(sequence.outlook.draft for sequence in several)  # four rows already

@@ -59,6 +59,7 @@ class Outlook:
                 self._first.append(guess)
                 if rates[guess.kind] > best:
                     best, source = rates[guess.kind], view
+                    self._drafted = [guess]  # judged, drafted or not: or trust that was lost could not come back
         if source is None or best * self.trust < _LEAST or count < 1:
             self._unpromising += 1
             if self._unpromising % _PATIENCE == 0:
