@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +98,13 @@ def measure(name: str, case: Case, script: Script, checkpoint: Path, repetitions
             for subject in list(SUBJECTS)[:: 1 if repetition % 2 else -1]:
                 engine = Engine.from_checkpoint(checkpoint, _config(SUBJECTS[subject]))
                 phones = [Phone(number, script) for number in range(count)]
+                cpu = time.process_time()
                 with serving(engine) as connection:
                     seconds = play(connection, phones, think)
+                    cpu = time.process_time() - cpu
                 engine.check_integrity()
                 answers.setdefault((label, repetition), {})[subject] = [s.tokens for p in phones for s in p.steps]
-                _record(found, label, subject, phones, seconds, engine)
+                _record(found, label, subject, phones, (seconds, cpu), engine)
     differ = sum(a != b for both in answers.values() for a, b in zip(both["off"], both["on"], strict=True))
     return [_row(case, key, values, found) for key, values in found.items()], differ
 
@@ -111,7 +114,7 @@ def _record(
     label: str,
     subject: str,
     phones: list[Phone],
-    seconds: float,
+    took: tuple[float, float],
     engine: Engine,
 ) -> None:
     def add(metric: str, value: float) -> None:
@@ -119,7 +122,9 @@ def _record(
 
     later: list[Step] = [step for phone in phones for step in phone.steps[1:]]
     if len(phones) > 1:
-        add("throughput", sum(len(s.tokens) for p in phones for s in p.steps) / seconds)
+        tokens = sum(len(s.tokens) for p in phones for s in p.steps)
+        add("throughput", tokens / took[0])
+        add("throughput, CPU", tokens / took[1])
         return
     add("TTFT later steps", median(s.ttft for s in later))
     add("TTFT later steps, CPU", median(s.ttft_cpu for s in later))
@@ -136,6 +141,7 @@ _UNITS = {
     "TTFT later steps": "s",
     "TTFT later steps, CPU": "CPU s",
     "throughput": "tok/s",
+    "throughput, CPU": "tok/CPU s",
     "saved": "tokens",
     "tokens to compute": "count",
 }

@@ -108,7 +108,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert all(self.pool.in_use(b) for b in self.held)
 
 
-PoolMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, derandomize=True)
+PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
 TestPool = PoolMachine.TestCase
 
 
