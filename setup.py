@@ -8,6 +8,7 @@ from setuptools import Extension, setup
 
 NATIVE_DECODE = Path("src/autoglm/model/native/csrc")
 NATIVE_CACHE = Path("src/autoglm/cache/local/native")
+NATIVE_WIRE = Path("src/autoglm/parallel/native/csrc")
 
 EXTENSIONS = [
     Extension(
@@ -23,6 +24,13 @@ EXTENSIONS = [
         sources=[str(NATIVE_CACHE / "slab.c")],
         depends=[str(header) for header in sorted(NATIVE_CACHE.glob("*.h"))],
         extra_compile_args=["-O3", "-Wall", "-Wextra"],
+        optional=True,
+    ),
+    Extension(
+        "autoglm.parallel.native._wire",
+        sources=[str(source) for source in sorted(NATIVE_WIRE.glob("*.c"))],
+        depends=[str(header) for header in sorted(NATIVE_WIRE.glob("*.h"))],
+        extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-ffp-contract=off", "-g0", "-Wall", "-Wextra"],
         optional=True,
     ),
 ]

@@ -29,10 +29,13 @@ UNITS_MORE_IS_BETTER = {
     "count": False,
     "GB/s": True,
     "ns": False,
+    "us": False,
     "bytes": False,
     "checks": True,
     "stale": False,
     "steps": False,
+    "error": False,
+    "nats": False,
 }
 
 

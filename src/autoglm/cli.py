@@ -9,7 +9,7 @@ from importlib import import_module
 from autoglm import __version__
 from autoglm.errors import AutoGLMError
 
-COMMANDS = ("serve", "generate", "inspect", "agent", "quantize", "cache")
+COMMANDS = ("serve", "generate", "inspect", "agent", "quantize", "cache", "tune")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -106,7 +106,7 @@ class EngineUnavailableError(AutoGLMError):
     retryable = True
 
 
-class RankLostError(EngineUnavailableError):
+class RankLostError(EngineUnavailableError, RuntimeError):
     """A rank of the replica died or hangs; the replica restarts whole, and the request may be sent again."""
 
 

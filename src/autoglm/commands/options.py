@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from autoglm.engine import EngineConfig
+from autoglm.errors import InvalidInputError
+from autoglm.parallel.tuning.profile import mismatch, read_profile
+
+log = logging.getLogger(__name__)
 
 _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "quantization": ("none", "int8", "int4"),
     "content_format": ("openai", "string"),
+    "compression": ("exact", "bf16", "int8", "int4"),
 }
 _HELP = {
     "device": "auto, cpu, cuda or cuda:N",
@@ -22,6 +29,8 @@ _HELP = {
     "context_length": "cap on prompt + answer",
     "kv_cache_bytes": "paged KV memory",
     "max_batch_tokens": "rows of one step",
+    "shared_memory": "ranks of one host sum over shared memory",
+    "compression": "least exact form of large sums between hosts, used where a slow link makes it pay",
     "content_format": "what the chat template gets: a content list, or one string with images first",
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
@@ -57,7 +66,27 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
             group.add_argument(flag, type=kind, default=field.default, help=text)
 
 
-def engine_config(options: argparse.Namespace) -> EngineConfig:
-    """The engine's part of parsed options."""
-    values: dict[str, Any] = {f.name: getattr(options, f.name) for f in msgspec.structs.fields(EngineConfig)}
+def engine_config(options: argparse.Namespace, profile: Path | None = None) -> EngineConfig:
+    """The engine's part of parsed options.
+
+    Args:
+        profile: what ``autoglm tune`` wrote. It stands in for options that were left at their defaults.
+    """
+    fields = msgspec.structs.fields(EngineConfig)
+    values: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields}
+    if profile is not None:
+        tuned = _tuned(profile)
+        values |= {f.name: tuned[f.name] for f in fields if f.name in tuned and values[f.name] == f.default}
     return EngineConfig(**values)
+
+
+def _tuned(file: Path) -> dict[str, int]:
+    profile = read_profile(file)
+    unknown = set(profile.engine) - {f.name for f in msgspec.structs.fields(EngineConfig)}
+    if unknown:
+        raise InvalidInputError(
+            f"--profile: {file} sets {', '.join(sorted(unknown))}, which this engine does not have", field="profile"
+        )
+    if (other := mismatch(profile)) is not None:
+        log.warning("%s: %s; run autoglm tune here", file, other)
+    return profile.engine

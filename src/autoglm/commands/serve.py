@@ -50,6 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--grace", type=float, default=d.grace, metavar="SECONDS", help="for running requests on stop")
     parser.add_argument("--image-hosts", nargs="*", default=[], metavar="HOST", help="allow http(s) images from these")
     parser.add_argument("--image-directory", type=Path, help="allow file: images below this folder")
+    parser.add_argument("--profile", type=Path, help="engine options from autoglm tune, where none are given here")
     _add_console_options(parser)
     add_caching_options(parser)
     add_engine_options(parser)
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     checkpoint = resolve_checkpoint(options.model)
-    engine = engine_config(options)
+    engine = engine_config(options, options.profile)
     engine_json = msgspec.json.encode(engine).decode()
     if is_follower(engine.tensor_parallel_size):
         return follow(checkpoint, engine_json)

@@ -40,6 +40,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         pipeline_micro_batches: of one step's prefill; 0: two a stage.
         pipeline_in_flight: micro-batches at once over which the running sequences are split; 0: one a stage.
         rank_timeout: seconds without a sign of life after which a rank counts as lost.
+        shared_memory: ranks of one host sum over shared memory; off, over the process group.
+        compression: the least exact form of large sums between hosts, where a slow link makes it pay; never by default.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
 
@@ -75,6 +77,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     pipeline_micro_batches: int = 0
     pipeline_in_flight: int = 0
     rank_timeout: float = 10.0
+    shared_memory: bool = True
+    compression: Literal["exact", "bf16", "int8", "int4"] = "exact"
     check_integrity: bool = False
     prompt_workers: int = 2
     content_format: Literal["openai", "string"] = "openai"

@@ -66,8 +66,12 @@ def _connect(address: str, timeout: float) -> socket.socket:
         host, _, port = rest.rpartition(":")
         return socket.create_connection((host, int(port)), timeout)
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(timeout)
-    connection.connect(rest)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(rest)
+    except OSError:
+        connection.close()
+        raise
     return connection
 
 

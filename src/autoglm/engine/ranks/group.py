@@ -19,6 +19,7 @@ from torch._C._distributed_c10d import Store
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.pipeline.plan import Plan
+from autoglm.engine.ranks.fast import quickened
 from autoglm.engine.ranks.identity import hello, mismatch
 from autoglm.engine.ranks.loading import place_of
 from autoglm.engine.ranks.messages import Begin, Hello, Run, Step, Stop, Welcome, encode
@@ -163,7 +164,8 @@ def start_ranks(path: Path, config: EngineConfig, device: torch.device) -> RankG
         children.wait(_END_SECONDS)
         raise
     try:
-        group.mesh = join_mesh(store, place, device, collective_timeout(config))
+        limit = collective_timeout(config)
+        group.mesh = quickened(join_mesh(store, place, device, limit), device, config, limit)
     except RuntimeError as error:
         found = group.explain(error)
         group.close()

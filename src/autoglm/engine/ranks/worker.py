@@ -20,10 +20,11 @@ import torch
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.pipeline.worker import StageWorker
 from autoglm.engine.ranks.executor import StepExecutor, executor_of
+from autoglm.engine.ranks.fast import quickened
 from autoglm.engine.ranks.group import collective_timeout, rank_threads, use_interface_of
 from autoglm.engine.ranks.identity import hello
 from autoglm.engine.ranks.loading import check_shares, device_of, load_part, place_of
-from autoglm.engine.ranks.messages import Begin, Stop, Welcome, decode_order, encode
+from autoglm.engine.ranks.messages import Begin, Hello, Stop, Welcome, decode_order, encode
 from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
 from autoglm.model.context import KVStore
 from autoglm.parallel.channel import Follower, Kind, Line
@@ -46,13 +47,11 @@ def work(path: Path, config: EngineConfig, place: Place, find: Callable[[], str]
     check_shares(path, config)
     torch.set_num_threads(rank_threads(config))
     line = Line(connect(find, _START_SECONDS))
-    line.send(Kind.DATA, encode(hello(path, config, place)))
-    frame = line.receive()
-    if frame is None:
-        raise RankLostError("rank 0 hung up", field="rank", value=0)
-    welcome = msgspec.msgpack.decode(frame[1], type=Welcome)
-    if welcome.refusal:
-        raise RankMismatchError(f"rank 0 refuses this rank: {welcome.refusal}", field="rank", value=place.rank)
+    try:
+        welcome = _greet(line, hello(path, config, place))
+    except BaseException:
+        line.close()
+        raise
     if not child:
         use_interface_of(line.connection)
     parent = os.getppid() if child else None
@@ -66,9 +65,22 @@ def work(path: Path, config: EngineConfig, place: Place, find: Callable[[], str]
         follower.close()
 
 
+def _greet(line: Line, own: Hello) -> Welcome:
+    line.send(Kind.DATA, encode(own))
+    frame = line.receive()
+    if frame is None:
+        raise RankLostError("rank 0 hung up", field="rank", value=0)
+    welcome = msgspec.msgpack.decode(frame[1], type=Welcome)
+    if welcome.refusal:
+        raise RankMismatchError(f"rank 0 refuses this rank: {welcome.refusal}", field="rank", value=own.rank)
+    return welcome
+
+
 def _execute(path: Path, config: EngineConfig, place: Place, store: str, follower: Follower) -> None:
     device = device_of(config, place)
-    mesh = join_mesh(open_store(store, place.world_size, _START_SECONDS), place, device, collective_timeout(config))
+    limit = collective_timeout(config)
+    found = join_mesh(open_store(store, place.world_size, _START_SECONDS), place, device, limit)
+    mesh = quickened(found, device, config, limit)
     partition = None
     if place.pipeline_size > 1:
         partition = msgspec.msgpack.decode(follower.receive(), type=Partition)

@@ -1,0 +1,64 @@
+"""What the Ray test does, in a process of its own (Ray's threads and hooks would outlive the test in pytest's)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import ray
+
+from autoglm.parallel.ray_adapter import RayReplica, ReplicaPlan, start_replicas
+
+LIMIT = 150.0
+
+
+def main(checkpoint: str, port: str) -> None:
+    """Two ranks on two CPU workers serve a completion; one is lost and all come back; then everything is stopped."""
+    ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    serve = ("-m", "autoglm.cli", "serve", checkpoint, "--host", "{host}", "--port", port)
+    few = ("--tensor-parallel-size", "2", "--threads", "1", "--kv-cache-bytes", "8000000", "--no-console")
+    plan = ReplicaPlan(
+        command=(sys.executable, *serve, *few),
+        ranks=2,
+        variables={"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    )
+    (replica,) = start_replicas(plan, 1)
+    url = f"http://{replica.host}:{port}/v1"
+    first = completion(url, replica)
+    running = replica.lost() is None
+    ray.get(replica._actors[1].stop.remote(5.0))
+    lost = replica.lost()
+    replica.restart()
+    again = completion(url, replica)
+    replica.stop()
+    free = ray.available_resources().get("CPU", 0.0)
+    ray.shutdown()
+    found = {"running": running, "lost": lost and lost.value, "first": first, "again": again, "free": free}
+    print(json.dumps(found | {"restarts": replica.restarts}))
+
+
+def completion(url: str, replica: RayReplica) -> str:
+    """A greedy answer, once the server is up."""
+    body = {"model": "m", "prompt": "hello", "max_tokens": 4, "temperature": 0}
+    until = time.monotonic() + LIMIT
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/models", timeout=10) as reply:
+                body["model"] = json.load(reply)["data"][0]["id"]
+            request = urllib.request.Request(
+                f"{url}/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return str(json.load(reply)["choices"][0]["text"])
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            if time.monotonic() > until:
+                raise AssertionError(f"no answer: {error}; {replica.lost()}") from error
+            time.sleep(0.3)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
