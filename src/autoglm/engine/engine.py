@@ -53,6 +53,7 @@ class Engine:
         self.config = config
         self.model = model
         self.prompts = prompts
+        self.ranks = ranks
         blocks = kv_blocks(config, model)
         ordinals = ImageOrdinals()
         self.visual: VisualCache[ImageFeatures] = VisualCache(config.visual_cache_bytes)
