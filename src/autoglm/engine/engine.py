@@ -60,6 +60,7 @@ class Engine:
         self.model = model
         self.prompts = prompts
         self.parameters = parameter_count(model) if ranks is None else ranks.parameters
+        self.ranks = ranks
         blocks = kv_blocks(config, model)
         ordinals = ImageOrdinals()
         self.visual: VisualCache[ImageFeatures] = VisualCache(config.visual_cache_bytes)

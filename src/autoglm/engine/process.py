@@ -132,7 +132,10 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to handle
     config = msgspec.json.decode(options.config, type=EngineConfig)
     try:
-        process.serve(Engine.from_checkpoint(options.model, config, process.progress))
+        engine = Engine.from_checkpoint(options.model, config, process.progress)
+        if engine.ranks is not None:
+            engine.ranks.end_process = True  # the server starts another
+        process.serve(engine)
     except (BrokenPipeError, ConnectionResetError):
         log.info("the server is gone")
     except (RankLostError, RankMismatchError) as error:

@@ -87,6 +87,17 @@ async def test_a_killed_rank_and_a_stopped_one_fail_requests_as_retryable_and_th
 
 
 @pytest.mark.slow
+async def test_an_idle_replica_restarts_too(checkpoint: Path) -> None:
+    async with running(checkpoint) as link:
+        await link.ready()
+        before = ranks_of(link)
+        os.kill(before[1].pid, signal.SIGKILL)
+        await until(lambda: link.state is LinkState.BACKOFF)
+        assert link.last_error == "exit status 70"
+        await until(lambda: all(gone(process) for process in before))
+
+
+@pytest.mark.slow
 async def test_a_stopped_rank_0_is_ended_by_the_others(checkpoint: Path) -> None:
     async with running(checkpoint) as link:
         stream = await busy(link, "one")

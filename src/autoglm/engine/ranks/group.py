@@ -34,6 +34,7 @@ _START_SECONDS = 180.0
 _POLL_SECONDS = 0.2
 _END_SECONDS = 5.0
 _LOST_STATUS = 70
+_GRACE_SECONDS = 1.0
 
 
 class RankGroup:
@@ -46,6 +47,8 @@ class RankGroup:
     Attributes:
         mesh: rank 0's communicators. parameters: of the whole model.
         plan: the pipeline's, once it is assigned; ``None``: one stage.
+        end_process: after a loss, end this process (status 70) unless it ends by itself within a second: it may be
+            idle, or hang in a sum with a rank of another host. For a process that is started again by others.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class RankGroup:
         self.plan: Plan | None = None
         self._children = children
         self._folder = folder
+        self.end_process = False
         self._begun = False
         self._closed = threading.Event()
         self._leader = Leader(lines, config.rank_timeout, self._on_loss)
@@ -130,16 +134,16 @@ class RankGroup:
         log.error("the replica ends: %s", reason)
         self._children.kill()
         self._tidy()
-        # A collective with a rank of another host may hang on: the process must not.
-        last = threading.Timer(self.config.rank_timeout, self._end_process)
-        last.daemon = True
-        last.start()
+        if self.end_process:
+            last = threading.Timer(_GRACE_SECONDS, self._exit)
+            last.daemon = True
+            last.start()
 
     def _tidy(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _end_process(self) -> None:
+    def _exit(self) -> None:
         if not self._closed.is_set():
             os._exit(_LOST_STATUS)
 
