@@ -17,7 +17,7 @@ from benchmarks.rows import finished, row, table, with_section
 
 
 def test_screens_and_blocks_are_exact_and_small() -> None:
-    found = screen_sizes(1)
+    found = screen_sizes(3)
     assert 5 * sum(found.coded) < sum(found.patches)
     assert sum(found.coded) < sum(found.png)
     whole, missing, coded = kv_sizes(resolve_checkpoint(PACKAGED), "a b c d e f " * 20, ("open settings", "go home"))
