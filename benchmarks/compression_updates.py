@@ -84,7 +84,9 @@ def fine_tune_update(path: Path, steps: int) -> UpdateReport:
     model = _loaded(path)
     linears = _linears(model)
     model.requires_grad_(False)
-    trained = [linear.weight.requires_grad_(True) for linear in linears.values()]
+    trained = [linear.weight for linear in linears.values()]
+    for weight in trained:
+        weight.requires_grad_(True)
     before = _weights(linears)
     _train(model, trained, _batches(path), steps, _FULL_RATE)
     return _report(path, before, _weights(linears), 0)
