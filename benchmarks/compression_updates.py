@@ -6,7 +6,7 @@ weights of one version become those of a later one. Beside it a plain fine-tune,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def _batches(path: Path) -> Iterator[Screens]:
 
 
 def _train(
-    model: AutoGLMPhoneModel, parameters: list[nn.Parameter], batches: Iterator[Screens], steps: int, rate: float
+    model: AutoGLMPhoneModel, parameters: Sequence[Tensor], batches: Iterator[Screens], steps: int, rate: float
 ) -> None:
     optimiser = torch.optim.Adam(parameters, rate)
     for _ in range(steps):
