@@ -92,7 +92,7 @@ def kv_sizes(path: Path, system_prompt: str, questions: tuple[str, str]) -> tupl
     )
     names = _names(second)
     both = torch.stack([store.keys, store.values])[:, :, :, : len(names) * BLOCK]
-    blocks = both.unflatten(3, (len(names), BLOCK)).movedim(3, 0).contiguous()
+    blocks = both.reshape(*both.shape[:3], len(names), BLOCK, -1).movedim(3, 0).contiguous()
     wanted = lacking(names, held)
     message = encode_blocks(blocks, wanted)
     if not torch.equal(decode_blocks(message, blocks.shape[1:], blocks.dtype), blocks[wanted]):

@@ -6,7 +6,7 @@ weights of one version become those of a later one. Beside it a plain fine-tune,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,9 @@ def fine_tune_update(path: Path, steps: int) -> UpdateReport:
     model = _loaded(path)
     linears = _linears(model)
     model.requires_grad_(False)
-    trained = [linear.weight.requires_grad_(True) for linear in linears.values()]
+    trained = [linear.weight for linear in linears.values()]
+    for weight in trained:
+        weight.requires_grad_(True)
     before = _weights(linears)
     _train(model, trained, _batches(path), steps, _FULL_RATE)
     return _report(path, before, _weights(linears), 0)
@@ -106,7 +108,7 @@ def _batches(path: Path) -> Iterator[Screens]:
 
 
 def _train(
-    model: AutoGLMPhoneModel, parameters: list[nn.Parameter], batches: Iterator[Screens], steps: int, rate: float
+    model: AutoGLMPhoneModel, parameters: Sequence[Tensor], batches: Iterator[Screens], steps: int, rate: float
 ) -> None:
     optimiser = torch.optim.Adam(parameters, rate)
     for _ in range(steps):

@@ -47,9 +47,13 @@ def methods(group: Communicator, channel: Tensor) -> dict[str, Method]:
     for form, plain in FORMATS.items():
         for name, scales in ((form, channel), (f"{form}, no channel scales", None)):
             two_step = TwoStepSum(group, Kernels(Format(plain.bits, plain.group, scales)))
-            found[name] = lambda x, run=two_step: run(x.view(-1)).view(x.shape)
+            found[name] = _of_rows(two_step)
     found["top 10 %"] = lambda x: top_share(group, x)
     return found
+
+
+def _of_rows(two_step: TwoStepSum) -> Method:
+    return lambda values: two_step(values.view(-1)).view(values.shape)
 
 
 def top_share(group: Communicator, values: Tensor) -> Tensor:

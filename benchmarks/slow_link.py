@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -90,6 +91,17 @@ def slow_link(hosts: int, rate: str) -> Iterator[Hosts]:
     finally:
         for name in made:
             _ip("netns", "del", name)
+
+
+def possible() -> bool:
+    """Whether this process may make hosts: root, with the right to make network namespaces, and ``ip`` and ``tc``."""
+    if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("tc") is None:
+        return False
+    probe = f"ag{secrets.token_hex(3)}"
+    if subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False).returncode != 0:
+        return False
+    _ip("netns", "del", probe)
+    return True
 
 
 def _connect(name: str, number: int, middle: str, port: str, rate: str) -> None:

@@ -17,10 +17,11 @@ from benchmarks.rows import finished, row, table, with_section
 
 
 def test_screens_and_blocks_are_exact_and_small() -> None:
-    found = screen_sizes(1)
+    found = screen_sizes(3)
     assert 5 * sum(found.coded) < sum(found.patches)
     assert sum(found.coded) < sum(found.png)
-    whole, missing, coded = kv_sizes(resolve_checkpoint(PACKAGED), "a b c d e f " * 20, ("open settings", "go home"))
+    questions = ("open the settings " * 10, "go to the home screen " * 10)
+    whole, missing, coded = kv_sizes(resolve_checkpoint(PACKAGED), "a b c d e f " * 40, questions)
     assert 0 < coded < missing * 1.01
     assert missing < whole / 2
 

@@ -24,7 +24,7 @@ def all_reduce_grouped(group: Communicator, tensors: Sequence[Tensor], max_bytes
             sums.append(group.all_reduce(run[0]))
             continue
         together = group.all_reduce(torch.cat([t.reshape(-1) for t in run]))
-        parts = together.split([t.numel() for t in run])
+        parts = torch.split(together, [t.numel() for t in run])
         sums += [part.view(t.shape) for part, t in zip(parts, run, strict=True)]
     return sums
 

@@ -35,7 +35,7 @@ def changed_patches(new: Pixels, old: Pixels, patch: int = PATCH) -> NDArray[np.
     differs = (new != old).any(-1)
     padded = np.pad(differs, [(0, -side % patch) for side in differs.shape])
     rows, columns = (side // patch for side in padded.shape)
-    found: NDArray[np.bool_] = padded.reshape(rows, patch, columns, patch).any((1, 3))
+    found: NDArray[np.bool_] = np.logical_or.reduce(padded.reshape(rows, patch, columns, patch), axis=(1, 3))
     return found
 
 
