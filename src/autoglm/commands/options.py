@@ -26,6 +26,8 @@ _HELP = {
     "max_pixels": "images above this are scaled down",
     "prefix_caching": "reuse KV of equal prefixes",
     "native_decode": "decode on the compiled kernels where they fit",
+    "huge_pages": "weights of the decoder in huge pages",
+    "integer_products": "packed weights times rows rounded to 8 bits, where the CPU can",
     "host_kv_bytes": "host memory for KV blocks that leave the pool; 0: off",
     "lookahead": "waiting requests whose cached blocks are evicted last; 0: off",
     "kv_disk_directory": "folder for KV blocks that outlive the process; needs host_kv_bytes",

@@ -33,6 +33,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         share_features: visual features go the same way.
         dual_streams: layout autoglm_phone: encode an image beside the layers that need none; off, one after the other.
         native_decode: decode on the compiled kernels where they fit; off, on torch.
+        huge_pages: the decoder's weights in memory with huge pages, where the system has them and the kernels decode.
         integer_products: with quantization, round what meets packed weights to 8 bits, where the kernels can.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
@@ -63,6 +64,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     share_features: bool = True
     dual_streams: bool = True
     native_decode: bool = True
+    huge_pages: bool = True
     integer_products: bool = True
     check_integrity: bool = False
     prompt_workers: int = 2

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoglm.cache import BlockTable
 from autoglm.engine.config import EngineConfig
@@ -18,6 +18,7 @@ from autoglm.model.context import KVStore
 from autoglm.model.native.decoder import NO_IMAGES, BlockList, ImageList, NativeDecoder
 from autoglm.model.native.description import Sizes, unfit
 from autoglm.model.native.library import library
+from autoglm.model.native.placement import place
 from autoglm.model.registry import Model
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,11 @@ def threads_for(model: Model) -> int:
     tensors = [*model.decoder.layers.parameters(), *model.decoder.layers.buffers(), *model.lm_head.parameters()]
     size = sum(t.nbytes for t in [*tensors, *model.lm_head.buffers()])
     return max(1, min(torch.get_num_threads(), -(-size // _BYTES_PER_THREAD)))
+
+
+def _read_per_token(model: Model) -> list[nn.Module]:
+    modules: list[nn.Module] = [model.decoder.layers, model.lm_head]
+    return [*modules, *model.cross_attention] if isinstance(model, AutoGLMPhoneModel) else modules
 
 
 @dataclass(slots=True)
@@ -52,6 +58,8 @@ class DecodeRunner:
         self._capacity = -(-context_length // config.block_size)
         self._max_rows, self._max_tokens = config.max_running, tokens
         sizes = Sizes(self._max_rows, tokens, config.block_size, threads_for(model))
+        if config.huge_pages:
+            place(_read_per_token(model))
         self._decoder = NativeDecoder(model, kv, sizes, integer_products=config.integer_products)
 
     @classmethod
