@@ -81,6 +81,7 @@ bench: $(VENV)/.installed-bench .cache/bench/converter/.installed ## side by sid
 	@$(BIN)/python -m benchmarks.side_by_side
 	@$(BIN)/python -m benchmarks.decode
 	@$(BIN)/python -m benchmarks.decode --table docs/decode.md
+	@$(BIN)/python -m benchmarks.dual_stream
 	@$(BIN)/python -m benchmarks.report
 
 bench-caches: $(VENV)/.installed-bench system-test ## caches beside their peers and in front of a real Redis

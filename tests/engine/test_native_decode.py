@@ -85,6 +85,12 @@ def test_preempted_rows_come_back(folder: Path) -> None:
     assert rows
 
 
+@pytest.mark.parametrize("scheme", ["none", "int8"])
+def test_huge_pages_on_and_off(folder: Path, scheme: str) -> None:
+    on, off = (Driver(engine_of(folder, huge_pages=huge, quantization=scheme)) for huge in (True, False))
+    assert [on.ask(m, GREEDY).tokens for m in REQUESTS[:3]] == [off.ask(m, GREEDY).tokens for m in REQUESTS[:3]]
+
+
 @pytest.mark.parametrize("scheme", ["int8", "int4"])
 def test_packed_weights_on_and_off(folder: Path, scheme: str) -> None:
     on, off = (

@@ -43,6 +43,8 @@ _HELP = {
     "native_decode": "decode on the compiled kernels where they fit",
     "tensor_parallel_size": "ranks (processes) that share every layer",
     "rank_timeout": "seconds without a sign of life after which a rank counts as lost",
+    "huge_pages": "weights of the decoder in huge pages",
+    "integer_products": "packed weights times rows rounded to 8 bits, where the CPU can",
     "host_kv_bytes": "host memory for KV blocks that leave the pool; 0: off",
     "lookahead": "waiting requests whose cached blocks are evicted last; 0: off",
     "kv_disk_directory": "folder for KV blocks that outlive the process; needs host_kv_bytes",

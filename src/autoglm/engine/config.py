@@ -48,6 +48,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         rank_timeout: seconds without a sign of life after which a rank counts as lost.
         shared_memory: ranks of one host sum over shared memory; off, over the process group.
         compression: the least exact form of large sums between hosts, where a slow link makes it pay; never by default.
+        huge_pages: the decoder's weights in memory with huge pages, where the system has them and the kernels decode.
         integer_products: with quantization, round what meets packed weights to 8 bits, where the kernels can.
         check_integrity: walk all caches whenever the engine is idle (debugging).
     """
@@ -92,6 +93,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rank_timeout: float = 10.0
     shared_memory: bool = True
     compression: Literal["exact", "bf16", "int8", "int4"] = "exact"
+    huge_pages: bool = True
     integer_products: bool = True
     check_integrity: bool = False
     prompt_workers: int = 2

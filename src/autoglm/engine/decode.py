@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoglm.cache import BlockTable
 from autoglm.engine.config import EngineConfig
@@ -18,6 +18,7 @@ from autoglm.model.context import KVStore
 from autoglm.model.native.decoder import NO_IMAGES, BlockList, ImageList, NativeDecoder
 from autoglm.model.native.description import Sizes, unfit
 from autoglm.model.native.library import library
+from autoglm.model.native.placement import place
 from autoglm.model.registry import Model
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ def threads_for(model: Model) -> int:
 def max_rows(config: EngineConfig) -> int:
     """Of one step on the kernels."""
     return config.max_running + (config.draft_tokens if config.speculation else 0)
+
+
+def _read_per_token(model: Model) -> list[nn.Module]:
+    modules: list[nn.Module] = [model.decoder.layers, model.lm_head]
+    return [*modules, *model.cross_attention] if isinstance(model, AutoGLMPhoneModel) else modules
 
 
 @dataclass(slots=True)
@@ -57,6 +63,8 @@ class DecodeRunner:
         self._capacity = -(-context_length // config.block_size)
         self._max_rows, self._max_tokens = max_rows(config), tokens
         sizes = Sizes(self._max_rows, tokens, config.block_size, threads_for(model))
+        if config.huge_pages:
+            place(_read_per_token(model))
         self._decoder = NativeDecoder(model, kv, sizes, integer_products=config.integer_products)
 
     @classmethod
