@@ -40,32 +40,27 @@ INLINE void round_row(const int type, const float *x, int cols, codes_t *out, in
   }
 }
 
-INLINE __m512 block_times(const codes_t *x, __m512i low, __m512i high) {
-  __m512i d = _mm512_dpbusd_epi32(_mm512_load_si512(x->start), low, _mm512_load_si512(x->code));
-  return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(d, high, _mm512_load_si512(x->code + 64)));
-}
-
-// acc[c] += one block of an INT8 weight row; `width`: how many of its columns there are.
-INLINE void int8_block(const int C, const int8_t *w, int width, const codes_t *x, __m512 *acc) {
-  const __m512i middle = _mm512_set1_epi8(-128);
+// A block of a weight row, shifted by 128; INT4's scales are spread over the lanes.
+typedef struct {
   __m512i low, high;
+  __m512 scale;
+} block_t;
+
+// `width`: how many of its columns there are.
+INLINE block_t int8_block(const int8_t *w, int width) {
+  const __m512i middle = _mm512_set1_epi8(-128);
+  block_t out = {0};
   if (width == BLOCK) {
-    low = _mm512_loadu_si512(w), high = _mm512_loadu_si512(w + 64);
+    out.low = _mm512_loadu_si512(w), out.high = _mm512_loadu_si512(w + 64);
   } else {
     __mmask64 first = width >= 64 ? ~0ull : (1ull << width) - 1, rest = width > 64 ? (1ull << (width - 64)) - 1 : 0;
-    low = _mm512_maskz_loadu_epi8(first, w), high = _mm512_maskz_loadu_epi8(rest, w + 64);
+    out.low = _mm512_maskz_loadu_epi8(first, w), out.high = _mm512_maskz_loadu_epi8(rest, w + 64);
   }
-  low = _mm512_xor_si512(low, middle), high = _mm512_xor_si512(high, middle);
-#pragma GCC unroll 8
-  for (int c = 0; c < C; c++) {
-    const codes_t *in = x + c;
-    acc[c] = _mm512_fmadd_ps(block_times(in, low, high), _mm512_load_ps(in->scale), acc[c]);
-  }
+  out.low = _mm512_xor_si512(out.low, middle), out.high = _mm512_xor_si512(out.high, middle);
+  return out;
 }
 
-// The same of INT4, whose scales are taken here.
-INLINE void int4_block(const int C, const uint8_t *w, const uint16_t *scales, int width, const codes_t *x,
-                       __m512 *acc) {
+INLINE block_t int4_block(const uint8_t *w, const uint16_t *scales, int width) {
   // CODES + 128
   const __m512i table = _mm512_broadcast_i32x4(
       _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15));
@@ -83,42 +78,56 @@ INLINE void int4_block(const int C, const uint8_t *w, const uint16_t *scales, in
     both = _mm512_maskz_loadu_epi8((1ull << (width / 2)) - 1, w);
     memcpy(&four, scales, (size_t)(width / GROUP) * 2);
   }
-  __m512i low = _mm512_shuffle_epi8(table, _mm512_and_si512(both, nibble));
-  __m512i high = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
-  __m512 scale = _mm512_castsi512_ps(_mm512_shuffle_epi8(_mm512_set1_epi64(four), spread));
-#pragma GCC unroll 8
+  return (block_t){_mm512_shuffle_epi8(table, _mm512_and_si512(both, nibble)),
+                   _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble)),
+                   _mm512_castsi512_ps(_mm512_shuffle_epi8(_mm512_set1_epi64(four), spread))};
+}
+
+// acc[i][c] += block b of weight rows r + i, times that of x[c].
+INLINE void block_times(const matrix_t *m, const int type, const int R, const int C, int r, int b, int width,
+                        const codes_t *x, __m512 acc[][TOGETHER]) {
+  block_t w[2];
+#pragma GCC unroll 2
+  for (int i = 0; i < R; i++) {
+    const char *row = (const char *)m->data + (size_t)(r + i) * row_bytes(type, m->cols);
+    const uint16_t *scales = (const uint16_t *)m->scales + (size_t)(r + i) * (size_t)(m->cols / GROUP);
+    w[i] = type == INT8 ? int8_block((const int8_t *)row + (size_t)b * BLOCK, width)
+                        : int4_block((const uint8_t *)row + (size_t)b * (BLOCK / 2), scales + b * (BLOCK / GROUP), width);
+  }
+#pragma GCC unroll 4
   for (int c = 0; c < C; c++) {
-    const codes_t *in = x + c;
-    acc[c] = _mm512_fmadd_ps(block_times(in, low, high), _mm512_mul_ps(scale, _mm512_load_ps(in->scale)), acc[c]);
+    const codes_t *in = x + b * C + c;
+    const __m512i start = _mm512_load_si512(in->start), low = _mm512_load_si512(in->code),
+                  high = _mm512_load_si512(in->code + 64);
+    const __m512 scale = _mm512_load_ps(in->scale);
+#pragma GCC unroll 2
+    for (int i = 0; i < R; i++) {
+      __m512i d = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, w[i].low, low), w[i].high, high);
+      acc[i][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), type == INT8 ? scale : _mm512_mul_ps(w[i].scale, scale), acc[i][c]);
+    }
   }
 }
 
-INLINE void integer_tile(const matrix_t *m, const int type, const int C, int r, int count, const codes_t *x,
-                         float *out, int stride) {
-  const int cols = m->cols, whole = cols / BLOCK, rest = cols % BLOCK;
-  const size_t bytes = row_bytes(type, cols);
-  vf sums[TILE][TOGETHER];
-  for (int i = 0; i < count; i++) {
-    const char *w = (const char *)m->data + (size_t)(r + i) * bytes;
-    const uint16_t *scales = type == INT4 ? (const uint16_t *)m->scales + (size_t)(r + i) * (size_t)(cols / GROUP) : NULL;
-    __m512 acc[TOGETHER];
-    for (int c = 0; c < C; c++) acc[c] = _mm512_setzero_ps();
-    for (int b = 0; b < whole; b++) {
-      if (type == INT8) int8_block(C, (const int8_t *)w + b * BLOCK, BLOCK, x + b * C, acc);
-      else int4_block(C, (const uint8_t *)w + b * (BLOCK / 2), scales + b * (BLOCK / GROUP), BLOCK, x + b * C, acc);
-    }
-    if (rest && type == INT8) int8_block(C, (const int8_t *)w + whole * BLOCK, rest, x + whole * C, acc);
-    if (rest && type == INT4)
-      int4_block(C, (const uint8_t *)w + whole * (BLOCK / 2), scales + whole * (BLOCK / GROUP), rest, x + whole * C, acc);
-    for (int c = 0; c < C; c++) sums[i][c] = (vf)acc[c];
-  }
-  for (int i = count; i < TILE; i++)
-    for (int c = 0; c < C; c++) sums[i][c] = (vf){0};
-  for (int c = 0; c < C; c++) {
-    float four[4];
-    sum4(sums[0][c], sums[1][c], sums[2][c], sums[3][c], four);
-    finish(m, r, count, four, out + c * stride);
-  }
+INLINE void integer_times(const matrix_t *m, const int type, const int R, const int C, int r, const codes_t *x,
+                          vf out[][TOGETHER]) {
+  const int whole = m->cols / BLOCK, rest = m->cols % BLOCK;
+  __m512 acc[2][TOGETHER];
+  for (int i = 0; i < R; i++)
+    for (int c = 0; c < C; c++) acc[i][c] = _mm512_setzero_ps();
+  for (int b = 0; b < whole; b++) block_times(m, type, R, C, r, b, BLOCK, x, acc);
+  if (rest) block_times(m, type, R, C, r, whole, rest, x, acc);
+  for (int i = 0; i < R; i++)
+    for (int c = 0; c < C; c++) out[i][c] = (vf)acc[i][c];
+}
+
+INLINE void integer_tile(const matrix_t *m, const int type, const int C, int r, int count, const codes_t *x, float *out,
+                         int stride) {
+  vf acc[TILE][TOGETHER];
+  int done = 0;
+  if (C > 1)
+    for (; done + 2 <= count; done += 2) integer_times(m, type, 2, C, r + done, x, acc + done);
+  for (; done < count; done++) integer_times(m, type, 1, C, r + done, x, acc + done);
+  reduce(m, C, r, count, acc, out, stride);
 }
 
 INLINE void integer_of(const matrix_t *m, const int type, int rows, int r, int count, const codes_t *x, float *out,
@@ -127,11 +136,7 @@ INLINE void integer_of(const matrix_t *m, const int type, int rows, int r, int c
     case 1: integer_tile(m, type, 1, r, count, x, out, stride); break;
     case 2: integer_tile(m, type, 2, r, count, x, out, stride); break;
     case 3: integer_tile(m, type, 3, r, count, x, out, stride); break;
-    case 4: integer_tile(m, type, 4, r, count, x, out, stride); break;
-    case 5: integer_tile(m, type, 5, r, count, x, out, stride); break;
-    case 6: integer_tile(m, type, 6, r, count, x, out, stride); break;
-    case 7: integer_tile(m, type, 7, r, count, x, out, stride); break;
-    default: integer_tile(m, type, 8, r, count, x, out, stride);
+    default: integer_tile(m, type, 4, r, count, x, out, stride);
   }
 }
 

@@ -1,13 +1,14 @@
-// Products with a few rows. A weight row is read from its start to its end before the next one: one stream in address order
-// is what the hardware prefetches best (four streams side by side reach half the bandwidth of one).
+// Products with a few rows. For one row, a weight row is read from its start to its end before the next one: one stream in
+// address order is what the hardware prefetches best (four streams side by side reach half the bandwidth of one). For more,
+// arithmetic is the limit, and two weight rows at once halve the loads of what they meet.
 #include "vectors.h"
 
 #define TILE 4    // weight rows whose sums are reduced together
 #define GROUP 32  // columns with one INT4 scale
 #if VL == 16
-#define TOGETHER 8  // rows that share a weight in registers
+#define TOGETHER 4  // rows that share a weight in registers
 #else
-#define TOGETHER 4
+#define TOGETHER 2
 #endif
 
 INLINE size_t row_bytes(const int type, int cols) {
@@ -38,58 +39,8 @@ INLINE void finish(const matrix_t *m, int r, int count, const float *sums, float
   }
 }
 
-// Rows that share a weight lie side by side, vector by vector: [cols / VL][C][VL].
-INLINE void interleave(const float *x, int x_stride, int C, int cols, float *out) {
-  for (int k = 0; k < cols; k += VL)
-    for (int c = 0; c < C; c++) store(out + (int64_t)k * C + c * VL, load(x + (int64_t)c * x_stride + k));
-}
-
-// acc[c] = weight row r times x[c], its columns spread over lanes and two sums. The order of additions is the same for any
-// C: what a row gets does not depend on the rows beside it.
-INLINE void row_times(const matrix_t *m, const int type, const int C, int r, const float *x, vf *acc) {
-  const int cols = m->cols;
-  const char *base = (const char *)m->data + (size_t)r * row_bytes(type, cols);
-  vf even[TOGETHER], odd[TOGETHER];  // not [C]: the compiler keeps arrays of a constant size in registers
-  for (int c = 0; c < C; c++) even[c] = odd[c] = (vf){0};
-  if (type == INT4) {
-    const uint16_t *scales = (const uint16_t *)m->scales + (size_t)r * (size_t)(cols / GROUP);
-    for (int g = 0; g < cols / GROUP; g++) {
-      vf part[TOGETHER];
-      for (int c = 0; c < C; c++) part[c] = (vf){0};
-#pragma GCC unroll 8
-      for (int p = 0; p < GROUP / VL; p++) {
-        vf w = nibbles((const uint8_t *)base + g * 16, p);
-#pragma GCC unroll 8
-        for (int c = 0; c < C; c++) part[c] += w * load(x + (g * GROUP + p * VL) * C + c * VL);
-      }
-      float scale = bf16(scales[g]);
-#pragma GCC unroll 8
-      for (int c = 0; c < C; c++) even[c] += part[c] * scale;
-    }
-  } else {
-    int k = 0;
-    for (; k + 2 * VL <= cols; k += 2 * VL) {
-      vf low = load_as(type, base, k), high = load_as(type, base, k + VL);
-#pragma GCC unroll 8
-      for (int c = 0; c < C; c++) {
-        even[c] += low * load(x + k * C + c * VL);
-        odd[c] += high * load(x + (k + VL) * C + c * VL);
-      }
-    }
-    for (; k < cols; k += VL) {
-      vf w = load_as(type, base, k);
-#pragma GCC unroll 8
-      for (int c = 0; c < C; c++) even[c] += w * load(x + k * C + c * VL);
-    }
-  }
-  for (int c = 0; c < C; c++) acc[c] = even[c] + odd[c];
-}
-
-// `count` weight rows from r on, times C rows of x; results at out[c * stride + i].
-INLINE void few_tile(const matrix_t *m, const int type, const int C, int r, int count, const float *x, float *out,
-                     int stride) {
-  vf acc[TILE][TOGETHER];
-  for (int i = 0; i < count; i++) row_times(m, type, C, r + i, x, acc[i]);
+// Sums of a tile's lanes to out[c * stride + i].
+INLINE void reduce(const matrix_t *m, const int C, int r, int count, vf acc[][TOGETHER], float *out, int stride) {
   for (int i = count; i < TILE; i++)
     for (int c = 0; c < C; c++) acc[i][c] = (vf){0};
   for (int c = 0; c < C; c++) {
@@ -99,16 +50,85 @@ INLINE void few_tile(const matrix_t *m, const int type, const int C, int r, int 
   }
 }
 
+// Rows that share a weight lie side by side, vector by vector: [cols / VL][C][VL].
+INLINE void interleave(const float *x, int x_stride, int C, int cols, float *out) {
+  for (int k = 0; k < cols; k += VL)
+    for (int c = 0; c < C; c++) store(out + (int64_t)k * C + c * VL, load(x + (int64_t)c * x_stride + k));
+}
+
+// acc[i][c] = weight row r + i times x[c], its columns spread over lanes and two sums, for R weight rows. The order of
+// additions is the same for any R and C: what a row gets does not depend on the rows beside it.
+INLINE void row_times(const matrix_t *m, const int type, const int R, const int C, int r, const float *x,
+                      vf acc[][TOGETHER]) {
+  const int cols = m->cols;
+  const size_t bytes = row_bytes(type, cols);
+  const char *base = (const char *)m->data + (size_t)r * bytes;
+  vf even[2][TOGETHER], odd[2][TOGETHER];  // not [R][C]: the compiler keeps arrays of a constant size in registers
+  for (int i = 0; i < R; i++)
+    for (int c = 0; c < C; c++) even[i][c] = odd[i][c] = (vf){0};
+  if (type == INT4) {
+    const uint16_t *scales = (const uint16_t *)m->scales + (size_t)r * (size_t)(cols / GROUP);
+    for (int g = 0; g < cols / GROUP; g++) {
+      vf part[2][TOGETHER];
+      for (int i = 0; i < R; i++)
+        for (int c = 0; c < C; c++) part[i][c] = (vf){0};
+#pragma GCC unroll 8
+      for (int p = 0; p < GROUP / VL; p++)
+#pragma GCC unroll 2
+        for (int i = 0; i < R; i++) {
+          vf w = nibbles((const uint8_t *)base + (size_t)i * bytes + g * 16, p);
+#pragma GCC unroll 4
+          for (int c = 0; c < C; c++) part[i][c] += w * load(x + (g * GROUP + p * VL) * C + c * VL);
+        }
+#pragma GCC unroll 2
+      for (int i = 0; i < R; i++) {
+        float scale = bf16(scales[i * (cols / GROUP) + g]);
+#pragma GCC unroll 4
+        for (int c = 0; c < C; c++) even[i][c] += part[i][c] * scale;
+      }
+    }
+  } else {
+    int k = 0;
+    for (; k + 2 * VL <= cols; k += 2 * VL) {
+      vf low[2], high[2];
+      for (int i = 0; i < R; i++) {
+        low[i] = load_as(type, base + (size_t)i * bytes, k);
+        high[i] = load_as(type, base + (size_t)i * bytes, k + VL);
+      }
+#pragma GCC unroll 4
+      for (int c = 0; c < C; c++) {
+        vf first = load(x + k * C + c * VL), second = load(x + (k + VL) * C + c * VL);
+#pragma GCC unroll 2
+        for (int i = 0; i < R; i++) even[i][c] += low[i] * first, odd[i][c] += high[i] * second;
+      }
+    }
+    for (; k < cols; k += VL)
+      for (int i = 0; i < R; i++) {
+        vf w = load_as(type, base + (size_t)i * bytes, k);
+        for (int c = 0; c < C; c++) even[i][c] += w * load(x + k * C + c * VL);
+      }
+  }
+  for (int i = 0; i < R; i++)
+    for (int c = 0; c < C; c++) acc[i][c] = even[i][c] + odd[i][c];
+}
+
+// `count` weight rows from r on, times C rows of x; results at out[c * stride + i].
+INLINE void few_tile(const matrix_t *m, const int type, const int C, int r, int count, const float *x, float *out,
+                     int stride) {
+  vf acc[TILE][TOGETHER];
+  int done = 0;
+  if (C > 1)
+    for (; done + 2 <= count; done += 2) row_times(m, type, 2, C, r + done, x, acc + done);
+  for (; done < count; done++) row_times(m, type, 1, C, r + done, x, acc + done);
+  reduce(m, C, r, count, acc, out, stride);
+}
+
 INLINE void few_of(const matrix_t *m, const int type, int rows, int r, int count, const float *x, float *out, int stride) {
   switch (rows) {
     case 1: few_tile(m, type, 1, r, count, x, out, stride); break;
     case 2: few_tile(m, type, 2, r, count, x, out, stride); break;
+#if TOGETHER > 2
     case 3: few_tile(m, type, 3, r, count, x, out, stride); break;
-#if TOGETHER > 4
-    case 4: few_tile(m, type, 4, r, count, x, out, stride); break;
-    case 5: few_tile(m, type, 5, r, count, x, out, stride); break;
-    case 6: few_tile(m, type, 6, r, count, x, out, stride); break;
-    case 7: few_tile(m, type, 7, r, count, x, out, stride); break;
 #endif
     default: few_tile(m, type, TOGETHER, r, count, x, out, stride);
   }
