@@ -105,9 +105,9 @@ class DecodeRunner:
             position = (first, second, third)
         self._decoder.put(sequence.token_ids[at], position, at + 1, state.blocks, images, wanted=chunk.samples)
         # A row sees those before it: the kernels write the KV of all rows of a layer before any of them attends.
-        for place, token in enumerate(chunk.draft, at + 1):
-            one = place + sequence.delta
-            self._decoder.put(token, (one, one, one), place + 1, state.blocks, images)
+        for row, token in enumerate(chunk.draft, at + 1):
+            one = row + sequence.delta
+            self._decoder.put(token, (one, one, one), row + 1, state.blocks, images)
 
     def _state(self, sequence: Sequence) -> RowState:
         table = sequence.table

@@ -15,7 +15,7 @@ from autoglm.model.native.library import level, library
 from autoglm.model.native.structs import ImageC, RowC
 from autoglm.model.registry import Model
 
-ROWS_ALIKE = 4
+ROWS_ALIKE = 8
 """Up to so many rows (``FEW`` in ``csrc``), a row's result does not depend on how many others there are."""
 
 
