@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo demo-headless test test-all check format bench bench-caches eval train clean system-demo system-test
+.PHONY: demo demo-headless test test-all check format bench bench-caches bench-parallel eval train clean system-demo system-test
 .DEFAULT_GOAL := demo
 
 # $(call apt,PACKAGE): a system package, as root or by sudo
@@ -44,6 +44,7 @@ system-test: system-demo # real parts that the tests start
 	@$(call need,command -v chromium,chromium)
 	@$(call need,command -v chromedriver,chromium-driver)
 	@$(call need,command -v redis-server,redis-server)
+	@$(call need,command -v tc,iproute2)
 
 # --- the main job ------------------------------------------------------------------------------------------------
 
@@ -82,7 +83,17 @@ bench: $(VENV)/.installed-bench .cache/bench/converter/.installed ## side by sid
 	@$(BIN)/python -m benchmarks.decode
 	@$(BIN)/python -m benchmarks.decode --table docs/decode.md
 	@$(BIN)/python -m benchmarks.dual_stream
+	@$(BIN)/python -m benchmarks.speculation
+	@$(BIN)/python -m benchmarks.idle_prefill
+	@$(BIN)/python -m benchmarks.sharing
 	@$(BIN)/python -m benchmarks.report
+
+bench-parallel: $(VENV)/.installed-bench system-test ## collectives, codes, pipelines; slow links need root (network namespaces)
+	@$(BIN)/python -m benchmarks.collectives
+	@$(BIN)/python -m benchmarks.compression
+	@$(BIN)/python -m benchmarks.collectives --table docs/parallel.md
+	@$(BIN)/python -m benchmarks.compression --table docs/parallel.md
+	@$(BIN)/python -m benchmarks.pipeline bubble --sizes tiny
 
 bench-caches: $(VENV)/.installed-bench system-test ## caches beside their peers and in front of a real Redis
 	@$(BIN)/python -m benchmarks.local_cache
