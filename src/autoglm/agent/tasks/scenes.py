@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autoglm.agent.actions import Action, Back, Finish, Home, Launch, LongPress, Swipe, TakeOver, Tap, Type, Wait
 from autoglm.agent.devices.simulated import Element, SimulatedPhone
-from autoglm.agent.devices.simulated.catalog import CHOICES, TOGGLES, app_named
+from autoglm.agent.devices.simulated.catalog import CHOICES, TOGGLES, app_named, time_text
 
 from .base import Goal, Task
 from .goals import Then
@@ -25,6 +25,8 @@ FRESH = 0.3
 """How often an instruction is given on a screen without anything having been done for it."""
 
 
+OWN = 0.9
+"""How often an agent that has typed something is one that wanted to: others' lines have to be compared word by word."""
 VISIT = 0.1
 """How often the screen is one that episodes rarely show."""
 TAKEN: dict[type, float] = {Launch: 0.3, Home: 0.4, Back: 0.6, Finish: 0.75}
@@ -136,8 +138,16 @@ def think_before(rng: random.Random, task: Task, arrival: Arrival | None) -> str
     if isinstance(goal, Then):
         mark = FIRST if rng.random() < 0.6 else SECOND
         goal = goal.first if mark == FIRST else goal.second
+    if isinstance(arrival.action, Type) and _typed_by(goal) not in ("", arrival.action.text) and rng.random() < OWN:
+        return ""
     line = _moved(arrival, Talk(task.language), *_looked_for(goal))
     return mark + line if line else ""
+
+
+def _typed_by(goal: Goal) -> str:
+    """What an agent with this goal types; empty: nothing."""
+    time = getattr(goal, "time", "")
+    return getattr(goal, "text", "") or (time_text(time) if time else "")
 
 
 def _looked_for(goal: Goal) -> tuple[str, str]:
