@@ -17,8 +17,9 @@ ASK = """
 import json, sys, urllib.request
 url = sys.argv[1]
 name = json.load(urllib.request.urlopen(url + "/models", timeout=10))["data"][0]["id"]
-body = json.dumps({"model": name, "prompt": "hello", "max_tokens": 4, "temperature": 0}).encode()
-request = urllib.request.Request(url + "/completions", body, {"Content-Type": "application/json"})
+hello = [{"role": "user", "content": "hello"}]
+body = json.dumps({"model": name, "messages": hello, "max_tokens": 4, "temperature": 0}).encode()
+request = urllib.request.Request(url + "/chat/completions", body, {"Content-Type": "application/json"})
 print(json.load(urllib.request.urlopen(request, timeout=60))["usage"]["completion_tokens"])
 """
 

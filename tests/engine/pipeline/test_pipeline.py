@@ -6,9 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +15,6 @@ from autoglm.engine import Engine
 from autoglm.engine.pipeline.plan import Plan
 from autoglm.engine.pipeline.runner import PipelineRunner
 from autoglm.engine.ranks import replica
-from autoglm.errors import RankLostError
 from autoglm.messages import ChatMessage, SamplingParams
 from autoglm.parallel.pipeline.bubble import measured_bubble
 from autoglm.parallel.pipeline.microbatch import RowCost
@@ -125,7 +122,7 @@ def test_sampled_tokens_and_log_probabilities_come_from_whole_logits(pair: Pair)
 
 def test_what_is_preempted_or_cancelled_in_flight_harms_nobody(pair: Pair) -> None:
     before = pair.many.scheduler.preemptions
-    long = [request_of(30 + n, None, 40, 0.2) for n in range(6)]
+    long = [request_of(60 + n, None, 60, 0.2) for n in range(6)]
     alone = Driver(pair.one)
     expected = [alone.ask(*request) for request in long]
     driver = Driver(pair.many)
@@ -157,19 +154,3 @@ def test_every_stage_ran_every_micro_batch_and_the_bubble_is_measured(pair: Pair
     for first, second in zip(*intervals, strict=True):
         assert second[1] > first[0]  # one clock, in order
     assert 0.0 < measured_bubble(intervals).share < 1.0
-
-
-def test_a_lost_stage_is_an_error_and_does_not_hang(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path)
-    engine = engine_of(tmp_path, pipeline_parallel_size=2, **OPTIONS)
-    try:
-        driver = Driver(engine)
-        driver.submit(*request_of(40, None, 200, 0.0))
-        for _ in range(4):
-            driver.step()
-        (process,) = psutil.Process().children()
-        process.kill()
-        with pytest.raises(RankLostError, match="rank 1"):
-            driver.drain()
-    finally:
-        engine.close()

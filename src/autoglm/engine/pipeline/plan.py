@@ -57,7 +57,7 @@ def given_bounds(config: EngineConfig, layers: int) -> Partition:
         bounds = tuple(int(part) for part in config.pipeline_bounds.split(","))
     except ValueError:
         bounds = ()
-    rising = all(a < b for a, b in zip(bounds, (*bounds[1:], layers), strict=True))
+    rising = all(a < b for a, b in zip(bounds, (*bounds, layers)[1:], strict=True))
     if len(bounds) != config.pipeline_parallel_size or bounds[0] != 0 or not rising:
         raise InvalidInputError(
             f"pipeline_bounds {config.pipeline_bounds!r} must be {config.pipeline_parallel_size} rising numbers of "
