@@ -107,9 +107,9 @@ def qualities(path: Path, count: int = 40, ranks: int = 2) -> dict[str, Quality]
     seen, judged = prompts[: count // 4], prompts[count // 4 :]
     found = {}
     with ranked(cut, ranks) as products:
-        compare(exact, cut, seen)
+        compare(exact, cut, seen, kernels=False)
         for form in FORMS:
             for product in products:
                 product.form = form
-            found[form] = compare(exact, cut, judged)
+            found[form] = compare(exact, cut, judged, kernels=False)
     return found

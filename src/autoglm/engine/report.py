@@ -51,8 +51,38 @@ def logprobs_of(choice: Choice, tokenizer: Tokenizer) -> list[TokenLogprob] | No
 
 def stats_of(engine: Engine) -> Stats:
     """A snapshot of counters and sizes."""
-    kv, visual = engine.kv, engine.visual
+    kv = engine.kv
     drafted = engine.speculator.drafted if engine.speculator is not None else 0
+    return Stats(
+        waiting=len(engine.scheduler.waiting) + engine.admission.pending,
+        running=len(engine.scheduler.running),
+        steps=engine.steps,
+        preemptions=engine.scheduler.preemptions,
+        prompt_tokens=engine.prompt_tokens,
+        cached_tokens=engine.cached_tokens,
+        generated_tokens=engine.generated_tokens,
+        decode_steps=engine.decode_steps,
+        drafted_tokens=drafted,
+        accepted_tokens=engine.accepted_tokens,
+        acceptance_rate=engine.accepted_tokens / drafted if drafted else 0.0,
+        tokens_per_step=1 + engine.accepted_tokens / engine.decode_steps if engine.decode_steps else 0.0,
+        kv_blocks_total=kv.num_blocks,
+        kv_blocks_free=kv.available,
+        kv_block_tokens=kv.block_size,
+        resident_bytes=resident_bytes(),
+        idle_predictions=engine.idle.counters.predictions,
+        idle_hits=engine.idle.counters.hits,
+        idle_computed_tokens=engine.idle.counters.computed_tokens,
+        idle_saved_tokens=engine.idle.counters.saved_tokens,
+        idle_interruptions=engine.idle.counters.interruptions,
+        dropped_images=engine.dialogues.dropped_images,
+        dropped_blocks=kv.branches.dropped_blocks,
+        caches=_caches_of(engine),
+    )
+
+
+def _caches_of(engine: Engine) -> list[CacheStats]:
+    kv, visual = engine.kv, engine.visual
     token_bytes = engine.model.kv_spec.bytes_per_token * kv.block_size
     caches = [
         CacheStats(
@@ -87,32 +117,7 @@ def stats_of(engine: Engine) -> Stats:
         caches.append(host_stats(kv.host))
     if engine.sharing is not None:
         caches += [store_stats(store) for store in engine.sharing.shared.stores]
-    return Stats(
-        waiting=len(engine.scheduler.waiting) + engine.admission.pending,
-        running=len(engine.scheduler.running),
-        steps=engine.steps,
-        preemptions=engine.scheduler.preemptions,
-        prompt_tokens=engine.prompt_tokens,
-        cached_tokens=engine.cached_tokens,
-        generated_tokens=engine.generated_tokens,
-        decode_steps=engine.decode_steps,
-        drafted_tokens=drafted,
-        accepted_tokens=engine.accepted_tokens,
-        acceptance_rate=engine.accepted_tokens / drafted if drafted else 0.0,
-        tokens_per_step=1 + engine.accepted_tokens / engine.decode_steps if engine.decode_steps else 0.0,
-        kv_blocks_total=kv.num_blocks,
-        kv_blocks_free=kv.available,
-        kv_block_tokens=kv.block_size,
-        resident_bytes=resident_bytes(),
-        idle_predictions=engine.idle.counters.predictions,
-        idle_hits=engine.idle.counters.hits,
-        idle_computed_tokens=engine.idle.counters.computed_tokens,
-        idle_saved_tokens=engine.idle.counters.saved_tokens,
-        idle_interruptions=engine.idle.counters.interruptions,
-        dropped_images=engine.dialogues.dropped_images,
-        dropped_blocks=kv.branches.dropped_blocks,
-        caches=caches,
-    )
+    return caches
 
 
 def host_stats(host: HostTier) -> CacheStats:

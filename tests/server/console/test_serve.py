@@ -58,7 +58,13 @@ def _works(console: Console) -> None:
     assert of("rejected", events)
     after = console.http.get("/figures").json()["stats"]
     assert after["prompt_tokens"] > after["cached_tokens"] > 0
-    assert after["kv_blocks_free"] == after["kv_blocks_total"]
+    # What is computed ahead of a next request may hold blocks a little longer.
+    wait_until(lambda: _all_blocks_free(console), what="every KV block free")
+
+
+def _all_blocks_free(console: Console) -> bool:
+    stats = console.http.get("/figures").json()["stats"]
+    return bool(stats["kv_blocks_free"] == stats["kv_blocks_total"])
 
 
 def _ends(locked: LiveServer, console: Console) -> None:
