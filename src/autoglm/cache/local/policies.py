@@ -106,11 +106,8 @@ class Adaptive(Lru):
         self._segments.retarget(capacity, self._shadows.percent)
 
     def count(self, mixed: int) -> None:
-        sampled = self._shadows.samples(mixed)
-        if sampled or not self._shadows.plain:
-            self._sketch.count(mixed)
-        self._sketch.age()
-        if sampled and self._shadows.access(mixed):
+        self._sketch.count(mixed)
+        if self._shadows.access(mixed):
             self._segments.retarget(self._room, self._shadows.percent)
 
     def settle(self) -> None:

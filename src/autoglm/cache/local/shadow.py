@@ -7,7 +7,7 @@ from autoglm.cache.local.segments import Segments
 from autoglm.cache.local.sketch import Sketch, remix
 
 PERCENT = (1, 15, 40, 100)
-_PLAIN = 3
+_FIRST = 3
 _GHOSTS_MAX = 60000
 _SHIFT_MIN = 4
 _EPOCH_MIN = 64
@@ -53,7 +53,7 @@ class Shadows:
         while entries >> self._shift > _GHOSTS_MAX:
             self._shift += 1
         self._shadows = [Shadow(sketch) for _ in PERCENT]
-        self.chosen = _PLAIN
+        self.chosen = _FIRST
         self._samples = self._total = 0
         self.set_room(entries)
         self._epoch = max(self._room, _EPOCH_MIN)
@@ -69,17 +69,10 @@ class Shadows:
         for shadow, percent in zip(self._shadows, PERCENT, strict=True):
             shadow.segments.retarget(self._room, percent)
 
-    @property
-    def plain(self) -> bool:
-        """The cache is a plain LRU at the moment: nobody asks how often a key was used, except the shadows."""
-        return self.chosen == _PLAIN
-
-    def samples(self, mixed: int) -> bool:
-        """Whether a key's uses are for the shadows to see."""
-        return remix(mixed, 0xC2B2AE35) >> (32 - self._shift) == 0
-
     def access(self, mixed: int) -> bool:
-        """A use of a sampled key; true if another window size was chosen."""
+        """A use of any key; true if another window size was chosen."""
+        if remix(mixed, 0xC2B2AE35) >> (32 - self._shift):
+            return False
         for shadow in self._shadows:
             shadow.access(mixed, self._room)
         self._total += 1

@@ -52,9 +52,6 @@ class Sketch:
             if self._words[index] >> shift & 15 != 15:
                 self._words[index] += 1 << shift
             choice >>= 5
-
-    def age(self) -> None:
-        """One more use of any key, counted or not."""
         self._counted += 1
         if self._counted >= self._limit:
             self._words = [word >> 1 & _HALF for word in self._words]

@@ -119,12 +119,8 @@ static void store_set_room(Store *s, enum policy policy, uint32_t room)
 static inline void policy_count(Store *s, enum policy policy, uint32_t hash)
 {
     if (policy == POLICY_ADAPTIVE) {
-        bool sampled = shadows_sampled(&s->shadows, hash);
-        if (sampled || s->shadows.chosen != PLAIN) {
-            sketch_count(&s->sketch, hash);
-        }
-        sketch_age(&s->sketch);
-        if (sampled && shadows_access(&s->shadows, hash, &s->sketch)) {
+        sketch_count(&s->sketch, hash);
+        if (shadows_sampled(&s->shadows, hash) && shadows_access(&s->shadows, hash, &s->sketch)) {
             store_retarget(s, policy);
         }
     }

@@ -64,11 +64,6 @@ static inline void sketch_count(Sketch *s, uint32_t hash)
         uint32_t shift = (choice >> 1 & 15) * 4;
         *word += (uint64_t)((*word >> shift & 15) != 15) << shift;
     }
-}
-
-/* One more use of any key, counted or not. */
-static inline void sketch_age(Sketch *s)
-{
     if (++s->counted >= s->limit) {
         sketch_halve(s);
     }
