@@ -25,10 +25,10 @@ def read_curve(stage: str, folder: Path = CURVES) -> list[dict[str, float]]:
     """Rows of a stage's curve; a stage that was run again has a file each time: ``joint.jsonl``, ``joint-2.jsonl``."""
     rows: list[dict[str, float]] = []
     for file in sorted(folder.glob(f"{stage}*.jsonl")):
-        offset = rows[-1]["seconds"] if rows else 0.0
+        seconds, samples = (rows[-1]["seconds"], rows[-1]["samples"]) if rows else (0.0, 0.0)
         for line in file.read_text(encoding="utf-8").splitlines():
             row: dict[str, float] = json.loads(line)
-            rows.append({**row, "seconds": row["seconds"] + offset})
+            rows.append({**row, "seconds": row["seconds"] + seconds, "samples": row["samples"] + samples})
     return rows
 
 
@@ -45,7 +45,7 @@ def plot_curves(out: Path = PLOT) -> None:
         for name, label in _SHOWN[stage]:
             points = [(row["seconds"] / 60, row[name]) for row in rows if name in row]
             panel.plot(*zip(*points, strict=True) if points else ([], []), label=label)
-        panel.set(title=stage, xlabel="minutes, one CPU core", ylim=(0, 1))
+        panel.set(title=stage, xlabel="minutes, one or two CPU cores", ylim=(0, 1))
         panel.grid(alpha=0.3)
         panel.legend(loc="lower right", fontsize=8)
     panels[0].set_ylabel("share, validation screens")
@@ -146,12 +146,13 @@ ranges of layout seeds, one paraphrase of every family, and whole templates whos
 2. **reading**: the vision tower learns to make those vectors of pixels. Both can run at the same time.
 3. **acting**: the decoder learns on what the tower reads.
 
-| stage | time, one core each | samples |
+| stage | time, one or two cores | samples |
 | --- | ---: | ---: |
 {recipe}
 
 One head of the first two cross-attentions is taught to look at the reason of the step, before the thought, and at the
-cell that is to be tapped, before the coordinates. Curves: `training/curves/`, docs/images/mini_curves.png.
+cell that is to be tapped, before the coordinates. Two heads of one self-attention are taught to look at the token that
+is to be copied from the instruction, and to say it. Curves: `training/curves/`, docs/images/mini_curves.png.
 
 ## Limits
 
