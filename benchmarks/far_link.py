@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
+from benchmarks.namespaces import ip, outputs, start_rank
+
 _SUBNET = "10.78.0"
 _PORT = 29700
 _MTU = 9000
@@ -45,27 +47,10 @@ class FarHosts:
         Raises :class:`RuntimeError` with the tail of the errors if one fails.
         """
         running = [
-            subprocess.Popen(
-                ["ip", "netns", "exec", name, *command],
-                env=os.environ
-                | {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": f"{name}t"}
-                | {"MASTER_ADDR": f"{_SUBNET}.1", "MASTER_PORT": str(_PORT)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank, name in enumerate(self.names)
+            start_rank(self.names, rank, command, master=f"{_SUBNET}.1", port=_PORT, interface=f"{self.names[rank]}t")
+            for rank in range(2)
         ]
-        try:
-            done = [process.communicate(timeout=timeout) for process in running]
-        finally:
-            for process in running:
-                process.kill()
-                process.wait()
-        for process, (_, errors) in zip(running, done, strict=True):
-            if process.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {errors[-2000:]}")
-        return done[0][0]
+        return outputs(running, command, timeout)[0]
 
 
 @contextmanager
@@ -83,38 +68,32 @@ def far_link(bits: float, delay: float) -> Iterator[FarHosts]:
     switch: subprocess.Popen[str] | None = None
     try:
         for name in names:
-            _ip("netns", "add", name)
+            ip("netns", "add", name)
             made.append(name)
-            _ip("-n", name, "link", "set", "lo", "up")
+            ip("-n", name, "link", "set", "lo", "up")
         command = [sys.executable, "-m", "benchmarks.far_link", *names, "--bits", str(bits), "--delay", str(delay)]
         switch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert switch.stdout is not None  # a pipe was asked for
         if switch.stdout.readline().strip() != "up":
             raise RuntimeError("the switch between the hosts did not start")
         for number, name in enumerate(names, start=1):
-            _ip("-n", name, "addr", "add", f"{_SUBNET}.{number}/24", "dev", f"{name}t")
-            _ip("-n", name, "link", "set", f"{name}t", "up")
+            ip("-n", name, "addr", "add", f"{_SUBNET}.{number}/24", "dev", f"{name}t")
+            ip("-n", name, "link", "set", f"{name}t", "up")
         yield FarHosts(names)
     finally:
         if switch is not None:
             switch.kill()
             switch.communicate()
         for name in made:
-            _ip("netns", "del", name)
-
-
-def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+            ip("netns", "del", name)
 
 
 def _tap(name: str) -> int:
     """A TAP device in the namespace ``name``; the descriptor of our end."""
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22s", f"{name}t".encode(), _TAP | _NO_INFO, b""))
-    _ip("link", "set", f"{name}t", "mtu", str(_MTU), "txqueuelen", "5000")
-    _ip("link", "set", f"{name}t", "netns", name)
+    ip("link", "set", f"{name}t", "mtu", str(_MTU), "txqueuelen", "5000")
+    ip("link", "set", f"{name}t", "netns", name)
     return device
 
 

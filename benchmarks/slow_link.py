@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from benchmarks.namespaces import call, ip, outputs, start_rank
+
 _SUBNET = "10.77.0"
 _PORT = 29600
 _FACTOR = {"kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
@@ -36,15 +38,7 @@ class Hosts:
 
     def start(self, rank: int, command: Sequence[str]) -> subprocess.Popen[str]:
         """``command`` on one host, as :meth:`run` does on all."""
-        return subprocess.Popen(
-            ["ip", "netns", "exec", self.names[rank], *command],
-            env=os.environ
-            | {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(len(self.names))}
-            | {"MASTER_ADDR": self.address(0), "MASTER_PORT": str(_PORT), "GLOO_SOCKET_IFNAME": "eth0"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start_rank(self.names, rank, command, master=self.address(0), port=_PORT, interface="eth0")
 
     def run(self, command: Sequence[str], timeout: float) -> list[str]:
         """``command`` on every host at once, as ranks of one world; what each wrote to its standard output.
@@ -52,17 +46,7 @@ class Hosts:
         Sets what ``torchrun`` sets: RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. Raises :class:`RuntimeError` with the
         tail of the errors if one of them fails.
         """
-        running = [self.start(rank, command) for rank in range(len(self.names))]
-        try:
-            done = [process.communicate(timeout=timeout) for process in running]
-        finally:
-            for process in running:
-                process.kill()
-                process.wait()
-        for process, (_, errors) in zip(running, done, strict=True):
-            if process.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {errors[-2000:]}")
-        return [output for output, _ in done]
+        return outputs([self.start(rank, command) for rank in range(len(self.names))], command, timeout)
 
 
 @contextmanager
@@ -80,17 +64,17 @@ def slow_link(hosts: int, rate: str) -> Iterator[Hosts]:
     made: list[str] = []
     try:
         for name in (middle, *names):
-            _ip("netns", "add", name)
+            ip("netns", "add", name)
             made.append(name)
-            _ip("-n", name, "link", "set", "lo", "up")
-        _ip("-n", middle, "link", "add", "br0", "type", "bridge")
-        _ip("-n", middle, "link", "set", "br0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", middle, "link", "add", "br0", "type", "bridge")
+        ip("-n", middle, "link", "set", "br0", "up")
         for i, name in enumerate(names):
             _connect(name, i, middle, f"{prefix}p{i}", rate)
         yield Hosts(names)
     finally:
         for name in made:
-            _ip("netns", "del", name)
+            ip("netns", "del", name)
 
 
 def possible() -> bool:
@@ -100,19 +84,19 @@ def possible() -> bool:
     probe = f"ag{secrets.token_hex(3)}"
     if subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False).returncode != 0:
         return False
-    _ip("netns", "del", probe)
+    ip("netns", "del", probe)
     return True
 
 
 def _connect(name: str, number: int, middle: str, port: str, rate: str) -> None:
-    _ip("link", "add", port, "netns", middle, "type", "veth", "peer", "name", "eth0", "netns", name)
+    ip("link", "add", port, "netns", middle, "type", "veth", "peer", "name", "eth0", "netns", name)
     for space, device in ((middle, port), (name, "eth0")):
-        _ip("-n", space, "link", "set", device, "gso_max_size", str(_SUPER_FRAME))
+        ip("-n", space, "link", "set", device, "gso_max_size", str(_SUPER_FRAME))
         if rate != "none":
             _shape(space, device, rate)
-    _ip("-n", middle, "link", "set", port, "master", "br0", "up")
-    _ip("-n", name, "addr", "add", f"{_SUBNET}.{number + 1}/24", "dev", "eth0")
-    _ip("-n", name, "link", "set", "eth0", "up")
+    ip("-n", middle, "link", "set", port, "master", "br0", "up")
+    ip("-n", name, "addr", "add", f"{_SUBNET}.{number + 1}/24", "dev", "eth0")
+    ip("-n", name, "link", "set", "eth0", "up")
 
 
 def _shape(space: str, device: str, rate: str) -> None:
@@ -123,17 +107,7 @@ def _shape(space: str, device: str, rate: str) -> None:
     burst = max(per_second // 1000, 20_000)  # a millisecond of the link, at least one large frame
     limit = per_second // 20 + 200_000
     tbf = ["tbf", "rate", rate, "burst", f"{burst}b", "limit", str(limit)]
-    _call("ip", "netns", "exec", space, "tc", "qdisc", "replace", "dev", device, "root", *tbf)
-
-
-def _ip(*arguments: str) -> None:
-    _call("ip", *arguments)
-
-
-def _call(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    call("ip", "netns", "exec", space, "tc", "qdisc", "replace", "dev", device, "root", *tbf)
 
 
 def python(module: str, *arguments: str) -> list[str]:
