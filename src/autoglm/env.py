@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from autoglm.errors import InvalidInputError
@@ -17,7 +20,8 @@ CACHE_DIR = "AUTOGLM_CACHE_DIR"
 CACHE = "AUTOGLM_CACHE"
 REDIS_URL = "AUTOGLM_REDIS_URL"
 REDIS_PASSWORD = "AUTOGLM_REDIS_PASSWORD"
-REDIS_URL = "AUTOGLM_REDIS_URL"
+
+log = logging.getLogger(__name__)
 
 
 def model_dir() -> Path | None:
@@ -74,3 +78,26 @@ def cache_implementation() -> str:
 def redis_password() -> str | None:
     """``AUTOGLM_REDIS_PASSWORD``: not part of any URL, because command lines can be read by others."""
     return os.environ.get(REDIS_PASSWORD) or None
+
+
+def compiled_library(module: str, version: str, abi: int) -> ctypes.CDLL | None:
+    """A library that was built with the package, where a C compiler was at hand.
+
+    Args:
+        version: its function that gives the interface's number; abi: the number that fits these sources.
+
+    Returns ``None`` if it was not built, or built from other sources; the log says why.
+    """
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        found = ctypes.CDLL(spec.origin)
+        built = getattr(found, version)()
+    except (OSError, AttributeError) as error:
+        log.warning("%s cannot be used: %s", spec.origin, error)
+        return None
+    if built != abi:
+        log.warning("%s is of another version (%s, not %s); install the package again", spec.origin, built, abi)
+        return None
+    return found

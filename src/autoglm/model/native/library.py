@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 from ctypes import POINTER, c_int, c_void_p
 from functools import cache
-from importlib.util import find_spec
 
+from autoglm.env import compiled_library
 from autoglm.model.native.structs import ABI, MatrixC, ModelC, RowC
 
-log = logging.getLogger(__name__)
 _MODULE = "autoglm.model.native._decode"
 
 
 @cache
 def library() -> ctypes.CDLL | None:
     """The library, or ``None``: not built, or built from other sources than these."""
-    spec = find_spec(_MODULE)
-    if spec is None or spec.origin is None:
-        return None
-    try:
-        found = ctypes.CDLL(spec.origin)
-        abi = found.autoglm_abi()
-    except (OSError, AttributeError) as error:
-        log.warning("%s cannot be used: %s", spec.origin, error)
-        return None
-    if abi != ABI:
-        log.warning("%s is of another version (%s, not %s); install the package again", spec.origin, abi, ABI)
-        return None
-    _declare(found)
+    found = compiled_library(_MODULE, "autoglm_abi", ABI)
+    if found is not None:
+        _declare(found)
     return found
 
 
