@@ -139,6 +139,11 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.prefix_caching and (self.idle_prefill or self.evict_dropped)
 
     @property
+    def max_decode_rows(self) -> int:
+        """Rows of a step of decoding at most: one of each sequence, and the drafts."""
+        return self.max_running + (self.draft_tokens if self.speculation else 0)
+
+    @property
     def world_size(self) -> int:
         """Ranks of the replica."""
         return self.tensor_parallel_size * self.pipeline_parallel_size

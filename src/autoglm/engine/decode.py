@@ -34,11 +34,6 @@ def threads_for(model: Model) -> int:
     return max(1, min(torch.get_num_threads(), -(-size // _BYTES_PER_THREAD)))
 
 
-def max_rows(config: EngineConfig) -> int:
-    """Of one step on the kernels."""
-    return config.max_running + (config.draft_tokens if config.speculation else 0)
-
-
 def _read_per_token(model: Model) -> list[nn.Module]:
     modules: list[nn.Module] = [model.decoder.layers, model.lm_head]
     return [*modules, *model.cross_attention] if isinstance(model, AutoGLMPhoneModel) else modules
@@ -61,7 +56,7 @@ class DecodeRunner:
         seen = config.max_images * model.visual_tokens if isinstance(model, AutoGLMPhoneModel) else 0
         tokens = max(context_length, seen)
         self._capacity = -(-context_length // config.block_size)
-        self._max_rows, self._max_tokens = max_rows(config), tokens
+        self._max_rows, self._max_tokens = config.max_decode_rows, tokens
         sizes = Sizes(self._max_rows, tokens, config.block_size, threads_for(model))
         if config.huge_pages:
             place(_read_per_token(model))

@@ -195,16 +195,17 @@ class Engine:
             for sequence, choice in self.flights.advance(self.scheduler):
                 self._emit(sequence, choice)
             self.steps = self.flights.launched
-            events, self._events = self._events, []
-            return events
-        chunks = self.scheduler.schedule()
-        self.kv.flush()
-        if chunks:
+        elif chunks := self._scheduled():
             self._run(chunks)
         elif self.sharing is not None and self.scheduler.waiting:
             self.sharing.wait(_ARRIVAL_SECONDS)
         events, self._events = self._events, []
         return events
+
+    def _scheduled(self) -> list[Chunk]:
+        chunks = self.scheduler.schedule()
+        self.kv.flush()
+        return chunks
 
     def keep(self, command: KeepSession) -> None:
         """Hold on to, or let go of, the KV of a session."""

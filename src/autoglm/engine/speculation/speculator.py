@@ -138,7 +138,7 @@ class Speculator:
         if not config.speculation:
             return None
         examples = [tokenizer.encode(text) for text in config.draft_examples]
-        return cls(config.draft_tokens, config.max_running + config.draft_tokens, rows_alike, examples, stop_ids)
+        return cls(config.draft_tokens, config.max_decode_rows, rows_alike, examples, stop_ids)
 
     def plan(self, sequences: Sequence[Choice], room: int) -> None:
         """Decide what each of these decoding sequences drafts in the next step.
