@@ -20,6 +20,8 @@ _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "quantization": ("none", "int8", "int4"),
     "content_format": ("openai", "string"),
+    "paged_attention": ("auto", "kernel", "gather", "off"),
+    "decode_graphs": ("auto", "eager", "off"),
     "compression": ("exact", "bf16", "int8", "int4"),
 }
 _HELP = {
@@ -41,6 +43,10 @@ _HELP = {
     "idle_step_ms": "longest step of that; so long a request may have to wait for it",
     "evict_dropped": "evict first what only images need that the dialogue no longer shows",
     "native_decode": "decode on the compiled kernels where they fit",
+    "paged_attention": "decode on CUDA through block tables: by kernel, by gathering, the quicker one, or not",
+    "decode_graphs": "record decode steps as CUDA graphs; eager: the same steps, not recorded",
+    "encoder_graphs": "screen sizes whose encoding is kept recorded on CUDA; 0: off",
+    "graph_bytes": "device memory that recorded decode steps may keep, and encoders as much again",
     "tensor_parallel_size": "ranks (processes) that share every layer",
     "rank_timeout": "seconds without a sign of life after which a rank counts as lost",
     "huge_pages": "weights of the decoder in huge pages",
