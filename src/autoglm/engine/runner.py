@@ -14,9 +14,10 @@ from autoglm.engine.decode import DecodeRunner
 from autoglm.engine.rows import image_rows, visual_spans
 from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
-from autoglm.engine.static_decode import StaticDecode, wanted
+from autoglm.engine.static_decode import StaticDecode, encoder_recorder, wanted
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice
+from autoglm.model.cuda.encoder import RecordedEncoder
 from autoglm.model.native.decoder import ROWS_ALIKE
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
@@ -37,6 +38,10 @@ class ModelRunner:
         self._decode: DecodeRunner | StaticDecode | None = DecodeRunner.of(model, self._kv, config, context)
         if self._decode is None:
             self._decode = StaticDecode.of(model, self._kv, config, context)
+        recorder = encoder_recorder(config, model.device)
+        self._encode = model.encode_images
+        if recorder is not None:
+            self._encode = RecordedEncoder(model, recorder, config.encoder_graphs, config.graph_bytes).encode
 
     @property
     def store(self) -> KVStore:
@@ -72,12 +77,14 @@ class ModelRunner:
         if isinstance(self.model, AutoGLMPhoneModel):
             # The layers before the first cross-attention need no image: both streams run at once, and meet in join.
             dual = self._dual_streams and bool(fresh)
-            features, stream = self.model.encode_dual(pixels, grids, hidden, context, parallel=dual)
+            features, stream = self.model.encode_dual(
+                pixels, grids, hidden, context, parallel=dual, encode=self._encode
+            )
             self._settle(users, dict(zip(fresh, features, strict=True)))
             context.visual = visual_spans(chunks)
             hidden = self.model.join(stream, context)
         else:
-            features = self.model.encode_images(pixels, grids) if fresh else []
+            features = self._encode(pixels, grids) if fresh else []
             self._settle(users, dict(zip(fresh, features, strict=True)))
             _splice(hidden, chunks)
             hidden = self.model.forward(hidden, context)

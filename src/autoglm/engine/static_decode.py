@@ -38,6 +38,15 @@ def wanted(config: EngineConfig, device: torch.device) -> bool:
     return device.type == "cuda" or config.decode_graphs == "eager"
 
 
+def encoder_recorder(config: EngineConfig, device: torch.device) -> Recorder | None:
+    """What records image encoding; ``None``: nothing does."""
+    if not config.encoder_graphs or config.world_size > 1:
+        return None
+    if config.decode_graphs == "eager":
+        return Eager()
+    return CudaGraphs(device) if device.type == "cuda" else None
+
+
 def row_sizes(most: int) -> list[int]:
     """Numbers of rows that steps are padded to: powers of two, and the most there can be."""
     return [*(1 << power for power in range((most - 1).bit_length())), most]

@@ -12,7 +12,7 @@ from autoglm.model.base import DecoderModel
 from autoglm.model.config import Glm4vConfig
 from autoglm.model.context import ForwardContext, ImageFeatures
 from autoglm.model.rope import rope_positions
-from autoglm.model.vision import Grid, VisionTower
+from autoglm.model.vision import Geometry, Grid, VisionTower
 
 
 class Glm4vModel(DecoderModel):
@@ -56,6 +56,14 @@ class Glm4vModel(DecoderModel):
         merged = self.visual(rows, list(grids))
         counts = [t * h * w // self.config.vision.merge_size**2 for t, h, w in grids]
         return [ImageFeatures((part,)) for part in merged.split(counts)]
+
+    def image_geometry(self, grid: Grid) -> Geometry:
+        """What encoding needs to know of an image's size."""
+        return self.visual.geometry([grid], self.device)
+
+    def encode_image(self, pixels: Tensor, grid: Grid, geometry: Geometry) -> ImageFeatures:
+        """One image; touches no host memory if ``pixels`` are on the device and of the model's dtype."""
+        return ImageFeatures((self.visual(pixels, [grid], geometry),))
 
     def rope_positions(self, num_tokens: int, images: Sequence[tuple[int, Grid]]) -> tuple[Tensor, int]:
         """See :func:`autoglm.model.rope.rope_positions`."""

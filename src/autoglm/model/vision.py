@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -13,6 +14,19 @@ from autoglm.model.layers import FusedLinear, RMSNorm, Spread, SwiGLU, row_paral
 from autoglm.model.rope import block_order, rotate_halves, vision_rotary
 
 Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What depends on the images' sizes alone, on the device.
+
+    Attributes:
+        places: row and column of each image's patches. cos, sin: ``[patches, 1, head_dim]``, of all images.
+    """
+
+    places: list[tuple[Tensor, Tensor]]
+    cos: Tensor
+    sin: Tensor
 
 
 class PatchEmbed(nn.Module):
@@ -111,22 +125,29 @@ class VisionTower(nn.Module):
         self.downsample = nn.Linear(config.hidden_size * config.merge_size**2, config.out_hidden_size)
         self.merger = PatchMerger(config)
 
-    def forward(self, rows: Tensor, grids: list[Grid]) -> Tensor:
-        """``rows [patches, patch_values]`` of all images -> ``[patches / merge^2, out_hidden_size]``."""
-        merge = self.config.merge_size
-        order = [_orders(grid, merge) for grid in grids]
-        device = rows.device
-        x = self.post_conv_layernorm(self.patch_embed(rows))
-        table = [
-            self.embeddings(r.to(device), c.to(device), h, w) for (r, c), (_, h, w) in zip(order, grids, strict=True)
-        ]
-        x = x + torch.cat(table)
+    def geometry(self, grids: list[Grid], device: torch.device) -> Geometry:
+        """For images of these sizes."""
+        order = [_orders(grid, self.config.merge_size) for grid in grids]
         rotary = [vision_rotary(r, c, self.config.head_dim) for r, c in order]
         cos = torch.cat([c for c, _ in rotary]).to(device)
         sin = torch.cat([s for _, s in rotary]).to(device)
+        return Geometry([(r.to(device), c.to(device)) for r, c in order], cos, sin)
+
+    def forward(self, rows: Tensor, grids: list[Grid], geometry: Geometry | None = None) -> Tensor:
+        """``rows [patches, patch_values]`` of all images -> ``[patches / merge^2, out_hidden_size]``.
+
+        Args:
+            geometry: of these sizes, if the caller keeps it.
+        """
+        merge = self.config.merge_size
+        if geometry is None:
+            geometry = self.geometry(grids, rows.device)
+        x = self.post_conv_layernorm(self.patch_embed(rows))
+        table = [self.embeddings(r, c, h, w) for (r, c), (_, h, w) in zip(geometry.places, grids, strict=True)]
+        x = x + torch.cat(table)
         lengths = [h * w for t, h, w in grids for _ in range(t)]
         for block in self.blocks:
-            x = block(x, cos, sin, lengths)
+            x = block(x, geometry.cos, geometry.sin, lengths)
         x = self.post_layernorm(x).view(-1, merge * merge * self.config.hidden_size)
         out: Tensor = self.merger(self.downsample(x))
         return out

@@ -15,7 +15,7 @@ Tensors of a checkpoint, besides ``config.json`` (see :mod:`autoglm.model.autogl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -32,7 +32,7 @@ from autoglm.model.autoglm_phone.visibility import TurnSpan, visible_spans
 from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.base import DecoderModel
 from autoglm.model.context import ForwardContext, ImageFeatures
-from autoglm.model.vision import Grid
+from autoglm.model.vision import Geometry, Grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,17 @@ class AutoGLMPhoneModel(DecoderModel):
             pixels: per image, normalised ``[3, rows*patch, columns*patch]``.
             grids: per image, patches (1, rows, columns).
         """
-        return [self._encode(p, (h, w)) for p, (_, h, w) in zip(pixels, grids, strict=True)]
+        return [self.encode_image(p, grid) for p, grid in zip(pixels, grids, strict=True)]
+
+    def image_geometry(self, grid: Grid) -> Geometry:
+        """What encoding needs to know of an image's size."""
+        return self.visual.geometry(grid[1:], self.device)
+
+    def encode_image(self, pixels: Tensor, grid: Grid, geometry: Geometry | None = None) -> ImageFeatures:
+        """One image; with ``geometry`` and ``pixels`` on the device no host memory is touched."""
+        visual = self.visual(pixels.to(self.device, self.dtype), grid[1:], geometry)
+        pairs = [module.visual_kv(visual) for module in self.cross_attention]
+        return pack_features(pairs, self.time_gate.visual_keys(visual))
 
     def encode_dual(
         self,
@@ -138,12 +148,14 @@ class AutoGLMPhoneModel(DecoderModel):
         context: ForwardContext,
         *,
         parallel: bool = True,
+        encode: Callable[[Sequence[Tensor], Sequence[Grid]], list[ImageFeatures]] | None = None,
     ) -> tuple[list[ImageFeatures], TextStream]:
         """Image stream and text stream side by side; then put the features into ``context.visual`` and ``join``.
 
-        ``parallel=False`` runs them one after the other, with the same result.
+        ``parallel=False`` runs them one after the other, with the same result. ``encode`` stands in for
+        :meth:`encode_images`.
         """
-        image = partial(self.encode_images, pixels, grids)
+        image = partial(encode or self.encode_images, pixels, grids)
         text = partial(self.text_stream, hidden, context)
         features, stream = side_by_side(image, text, self.device, parallel=parallel)
         for one in features:
@@ -158,8 +170,3 @@ class AutoGLMPhoneModel(DecoderModel):
     def checkpoint_transforms(self) -> Mapping[str, tuple[int, ...]]:
         """No tensor is stored in another axis order than it is used."""
         return {}
-
-    def _encode(self, pixels: Tensor, grid: tuple[int, int]) -> ImageFeatures:
-        visual = self.visual(pixels.to(self.device, self.dtype), grid)
-        pairs = [module.visual_kv(visual) for module in self.cross_attention]
-        return pack_features(pairs, self.time_gate.visual_keys(visual))

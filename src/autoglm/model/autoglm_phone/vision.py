@@ -7,6 +7,7 @@ two-layer projector.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from autoglm.model.autoglm_phone.config import PhoneVisionConfig
 from autoglm.model.autoglm_phone.stem import ConvStem
 from autoglm.model.layers import RMSNorm, Spread, row_parallel
 from autoglm.model.rope import block_order, vision_rotary
-from autoglm.model.vision import PositionTable, VisionBlock
+from autoglm.model.vision import Geometry, PositionTable, VisionBlock
 
 
 def patch_rows(pixels: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
@@ -53,23 +54,28 @@ class VisionTower(nn.Module):
         self.post_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.projector = Projector(config.hidden_size, hidden_size)
 
-    def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """``pixels``: normalised ``[3, rows*patch, columns*patch]``.
+    def geometry(self, grid: tuple[int, int], device: torch.device) -> Geometry:
+        """For images of this size."""
+        rows, columns = block_order(*grid, 1)
+        cos, sin = vision_rotary(rows, columns, self.config.head_dim, self.config.rope_theta)
+        return Geometry([(rows.to(device), columns.to(device))], cos.to(device), sin.to(device))
+
+    def forward(self, pixels: Tensor, grid: tuple[int, int], geometry: Geometry | None = None) -> Tensor:
+        """``pixels``: normalised ``[3, rows*patch, columns*patch]``; ``geometry``: if the caller keeps it.
 
         Raises:
             ImageError: the grid is no factorisation of ``num_tokens``, or the pixels do not fit it.
         """
         self._check(pixels, grid)
         config, weight = self.config, self.patch_embed.weight
-        rows, columns = block_order(*grid, 1)
+        if geometry is None:
+            geometry = self.geometry(grid, weight.device)
         pixels = pixels.to(weight)
         patches = patch_rows(pixels, grid, config.patch_size) if self.stem is None else self.stem(pixels[None])[0]
         x = self.pre_norm(self.patch_embed(patches))
-        x = x + self.embeddings(rows.to(weight.device), columns.to(weight.device), *grid)
-        cos, sin = vision_rotary(rows, columns, config.head_dim, config.rope_theta)
-        cos, sin = cos.to(weight.device), sin.to(weight.device)
+        x = x + self.embeddings(*geometry.places[0], *grid)
         for block in self.blocks:
-            x = block(x, cos, sin, [config.num_tokens])
+            x = block(x, geometry.cos, geometry.sin, [config.num_tokens])
         out: Tensor = self.projector(self.post_norm(x))
         return out
 

@@ -107,12 +107,18 @@ class Recordings(Generic[K, T]):
     def __len__(self) -> int:
         return len(self._held)
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._held
+
+    def held(self, key: K) -> Recording[T]:
+        """A recording that is there."""
+        self._held.move_to_end(key)
+        return self._held[key]
+
     def get(self, key: K, step: Callable[[], T]) -> Recording[T] | None:
         """The recording of ``key``, made of ``step`` if there is none yet; ``None``: refused, the reason was logged."""
-        found = self._held.get(key)
-        if found is not None:
-            self._held.move_to_end(key)
-            return found
+        if key in self:
+            return self.held(key)
         if key in self.refused:
             return None
         if not self._evict and (len(self) >= self._most or self.nbytes >= self._most_bytes):
