@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
-    "quantization": ("none", "int8", "int4"),
+    "quantization": ("none", "int8", "int4", "fp8"),
     "content_format": ("openai", "string"),
     "paged_attention": ("auto", "kernel", "gather", "off"),
     "decode_graphs": ("auto", "eager", "off"),
@@ -27,7 +27,7 @@ _CHOICES = {
 _HELP = {
     "device": "auto, cpu, cuda or cuda:N",
     "dtype": "auto: the checkpoint's on CUDA, float32 on CPU",
-    "quantization": "weights of the decoder in 8 or 4 bits, on the CPU",
+    "quantization": "weights of the decoder in 8 or 4 bits; int8 on the CPU, fp8 on CUDA, int4 on both",
     "threads": "torch threads; 0: torch's choice",
     "context_length": "cap on prompt + answer",
     "kv_cache_bytes": "paged KV memory",

@@ -15,7 +15,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         device: ``auto`` is CUDA if there, else CPU. dtype: ``auto`` is the checkpoint's on CUDA, float32 on CPU
             (where 16-bit products are slower).
-        quantization: weights of the decoder in 8 or 4 bits (CPU); packed once, then kept in the cache folder.
+        quantization: weights of the decoder in 8 or 4 bits; packed once, then kept in the cache folder. int8: on the
+            CPU; fp8: made for CUDA, slow elsewhere.
         threads: intra-op threads of torch; 0 leaves torch's choice.
         context_length: cap on prompt + answer; ``None``: the model's.
         kv_cache_bytes: paged KV memory; ``None``: a share of what is free, at most eight full contexts.
@@ -60,7 +61,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    quantization: Literal["none", "int8", "int4"] = "none"
+    quantization: Literal["none", "int8", "int4", "fp8"] = "none"
     threads: int = 0
     context_length: int | None = None
     kv_cache_bytes: int | None = None

@@ -126,9 +126,11 @@ class Engine:
         elif config.quantization == "none":
             model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
         else:
-            _check_quantization(device)
+            _check_quantization(config.quantization, device)
             store = env.cache_dir() / "packed"
-            model = load_quantized(path, config.quantization, dtype=dtype, store=store, progress=progress)
+            model = load_quantized(
+                path, config.quantization, dtype=dtype, device=device, store=store, progress=progress
+            )
         prompts = PromptBuilder.from_checkpoint(
             path,
             model.layout,
@@ -355,8 +357,11 @@ class Engine:
         return self.admission.sequences(Job("idle", sampling, 1, 0, salt, prediction.prompt))[0]
 
 
-def _check_quantization(device: str) -> None:
-    if torch.device(device).type != "cpu":
+def _check_quantization(scheme: str, device: str) -> None:
+    if scheme == "int8" and torch.device(device).type != "cpu":
         raise InvalidInputError(
-            f"quantization works on the CPU, not on {device}", field="quantization", limit="cpu", value=device
+            f"quantization int8 works on the CPU, not on {device}: use fp8",
+            field="quantization",
+            limit="cpu",
+            value=device,
         )
