@@ -85,7 +85,8 @@ class StaticDecode:
         rows = sum(chunk.count for chunk in chunks)
         if rows > self.sizes[-1] or rows != len(chunks) + sum(len(chunk.draft) for chunk in chunks):
             return None
-        if not all(self._fits(chunk) for chunk in chunks):
+        # Reading a sampled token waits for the step; without one the buffers could be filled again too early.
+        if not all(self._fits(chunk) for chunk in chunks) or not any(chunk.samples for chunk in chunks):
             return None
         longest = max(chunk.end for chunk in chunks)
         if longest > self._tokens:
