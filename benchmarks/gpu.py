@@ -29,7 +29,7 @@ from PIL import Image
 
 from autoglm.engine import Engine, EngineConfig
 from autoglm.errors import AutoGLMError, InvalidInputError
-from autoglm.messages import ChatMessage, ImagePart, Output, SamplingParams, Submit, TextPart
+from autoglm.messages import ChatMessage, Failed, ImagePart, Output, SamplingParams, Submit, TextPart
 from autoglm.model.quantized.linear import quantize
 from autoglm.prompt import Prompt
 from benchmarks import results
@@ -141,7 +141,11 @@ def ask(engine: Engine, questions: list[list[ChatMessage]], new_tokens: int) -> 
         if not engine.can_step:
             time.sleep(0.0002)
             continue
-        tokens = [e.id for e in engine.step() if isinstance(e, Output) and e.token_ids]
+        events = engine.step()
+        for event in events:
+            if isinstance(event, Failed):
+                raise RuntimeError(event.error.message)
+        tokens = [e.id for e in events if isinstance(e, Output) and e.token_ids]
         now = time.perf_counter()
         if len(begun) == len(questions) and len(set(tokens)) == len(questions):
             steps.append(now - last)
@@ -149,6 +153,8 @@ def ask(engine: Engine, questions: list[list[ChatMessage]], new_tokens: int) -> 
         if len(begun) == len(questions) and not first:
             first = now - start
         last = now
+    if new_tokens > 1 and not steps:
+        raise RuntimeError(f"{len(questions)} requests of {new_tokens} tokens never ran in one step")
     return first, steps
 
 

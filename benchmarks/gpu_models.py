@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoglm.engine import Engine, EngineConfig
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
@@ -17,6 +17,7 @@ from autoglm.model.autoglm_phone.synthetic import tiny_phone_config
 from autoglm.model.config import Glm4vConfig
 from autoglm.model.initialise import initialise, materialise
 from autoglm.model.loading import read_json
+from autoglm.model.quantized import QuantizedLinear
 from autoglm.model.registry import Model, build_model
 from autoglm.model.synthetic import synthetic_config, write_configs
 from autoglm.prompt import PromptBuilder
@@ -102,12 +103,17 @@ def operations_of_a_prompt(model: Model, tokens: int, patches: int) -> float:
     The head takes one row, and an embedding nothing; what norms and rotations take is left out.
     """
     text, vision = model.decoder.config, model.config.vision
-    layers = sum(p.numel() for p in model.decoder.layers.parameters())
     towers = sum(p.numel() for name, p in model.named_parameters() if ".visual." in name and ".merger." not in name)
-    total = 2.0 * layers * tokens + 2.0 * towers * patches + 2.0 * sum(p.numel() for p in model.lm_head.parameters())
+    total = 2.0 * _weights(model.decoder.layers) * tokens + 2.0 * towers * patches + 2.0 * _weights(model.lm_head)
     total += 4.0 * len(model.decoder.layers) * text.num_heads * text.head_dim * tokens * tokens / 2
     total += 4.0 * vision.depth * vision.hidden_size * patches * patches
     if isinstance(model.config, Glm4vConfig):
         merger = sum(p.numel() for name, p in model.named_parameters() if ".merger." in name)
         total += 2.0 * merger * patches / model.config.vision.merge_size**2
     return total
+
+
+def _weights(module: nn.Module) -> int:
+    """Numbers, packed or not."""
+    packed = sum(m.rows * m.cols for m in module.modules() if isinstance(m, QuantizedLinear))
+    return packed + sum(p.numel() for p in module.parameters())

@@ -27,7 +27,7 @@ class Peer:
         finally:
             torch.set_default_dtype(before)
         self._model = model.eval()
-        self._model.generation_config.eos_token_id = None
+        self._model.generation_config.eos_token_id = None  # so all tokens asked for are generated
         self._device, self._image = device, int(config.image_token_id)
 
     @property
@@ -54,7 +54,6 @@ class Peer:
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=new_tokens,
-            min_new_tokens=new_tokens,
             do_sample=False,
             pad_token_id=0,
             **images,
