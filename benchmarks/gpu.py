@@ -167,7 +167,10 @@ def measure_layout(plan: Plan, folder: Path, layout: str, config: EngineConfig, 
     prompt = engine.prompts.build(question(plan, 0, image=True))
     text = engine.prompts.build(question(plan, 0, image=False))
     row = partial(Row, size=plan.size, threads=torch.get_num_threads(), precision=_precision(plan, config))
-    ours = _ours(plan, layout, engine)
+    try:
+        ours = _ours(plan, layout, engine)
+    finally:
+        engine.close()
     patches = _patches(prompt)
     del engine
     step = {rows: bytes_of_a_step(model, rows, len(text.token_ids) + plan.new_tokens // 2) for rows in plan.batches}
