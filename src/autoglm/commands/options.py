@@ -37,6 +37,7 @@ _HELP = {
     "prefix_caching": "reuse KV of equal prefixes",
     "speculation": "draft tokens and verify several in a step; the answers are the same",
     "draft_tokens": "drafted of one sequence in a step at most",
+    "early_encode": "encode an image while the text of its prompt is still being tokenised",
     "idle_prefill": "while a phone acts, compute what its next prompt is expected to begin with",
     "idle_step_ms": "longest step of that; so long a request may have to wait for it",
     "evict_dropped": "evict first what only images need that the dialogue no longer shows",

@@ -32,6 +32,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         kv_fetch_ms: a prompt waits no longer for disk or Redis, nor longer than computing would take.
         share_features: visual features go the same way.
         dual_streams: layout autoglm_phone: encode an image beside the layers that need none; off, one after the other.
+        early_encode: encode an image while its prompt is still being built, if only decoding is to do. Off with several
+            ranks, with blocks on disk or in Redis (the features may come from there) and without a visual cache.
         idle_prefill: compute what a dialogue's next prompt is expected to begin with while nothing else is to do.
         idle_step_ms: how long a step of that may take, and so hold up a request.
         evict_dropped: KV and features of images that a dialogue no longer shows are evicted first.
@@ -78,6 +80,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kv_fetch_ms: int = 1000
     share_features: bool = True
     dual_streams: bool = True
+    early_encode: bool = True
     idle_prefill: bool = True
     idle_step_ms: int = 30
     evict_dropped: bool = True
@@ -137,6 +140,12 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def knows_dialogues(self) -> bool:
         """Whether what a request was is remembered until the next one."""
         return self.prefix_caching and (self.idle_prefill or self.evict_dropped)
+
+    @property
+    def encodes_early(self) -> bool:
+        """Whether images are encoded before their prompts are there."""
+        elsewhere = self.world_size > 1 or self.kv_disk_directory or self.kv_redis_url
+        return self.early_encode and self.visual_cache_bytes > 0 and not elsewhere
 
     @property
     def max_decode_rows(self) -> int:

@@ -12,6 +12,7 @@ from autoglm import env
 from autoglm.cache import ImageOrdinals, KVCache, PartialCopy, SessionHints, VisualCache, sighted_identity
 from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.early import EarlyImages
 from autoglm.engine.features import HostFeatures
 from autoglm.engine.host import host_tier
 from autoglm.engine.idle import Dialogues, IdlePrefill
@@ -86,7 +87,10 @@ class Engine:
         if self.flights is None:
             self.speculator = Speculator.of(config, prompts.tokenizer, model.stop_token_ids, self.runner.rows_alike)
         self.scheduler = Scheduler(config, self.kv, self.visual, self._copy, self.sharing, self.speculator)
-        self.admission = Admission(config, model, prompts, blocks * config.block_size, ordinals)
+        self.admission = Admission(
+            config, model, prompts, blocks * config.block_size, ordinals, early_images=config.encodes_early
+        )
+        self.early = EarlyImages(self.admission.decoded, self.runner.encoder, self.visual, config.encoder_patches)
         self.dialogues = Dialogues(self.kv, self.visual, self.hints, drop=config.evict_dropped)
         self.idle = IdlePrefill(
             self.kv,
@@ -150,7 +154,11 @@ class Engine:
     @property
     def can_step(self) -> bool:
         """Whether :meth:`step` would do something now."""
-        return bool(self._live or self._events or self.admission.has_ready)
+        return bool(self._live or self._events or self.admission.has_ready or self.early.ready)
+
+    def on_ready(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called, on another thread, whenever :attr:`can_step` may have become true."""
+        self.admission.wake = self.runner.encoder.on_idle = wake
 
     def submit(self, command: Submit) -> None:
         """Queue a request; what is wrong with it comes back as a :class:`Failed` event."""
@@ -190,6 +198,7 @@ class Engine:
         self.idle.pause()
         for job in self.admission.take():
             self._start(job)
+        self.early.step(self.scheduler)
         self.hints.expire()
         if self.flights is not None:
             for sequence, choice in self.flights.advance(self.scheduler):
@@ -265,6 +274,7 @@ class Engine:
         self._live[job.id] = sequences
         for sequence in sequences:
             self.scheduler.add(sequence)
+        self.early.shown(sequences[0])
         if job.shadow is not None:
             before = self.dialogues.begin(sequences[0], job.shadow)
             if before is not None:

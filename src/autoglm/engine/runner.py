@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.decode import DecodeRunner
+from autoglm.engine.encoder import ImageEncoder
 from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
@@ -22,13 +24,18 @@ from autoglm.prompt import ProcessedImage
 
 
 class ModelRunner:
-    """Holds the model and the KV memory."""
+    """Holds the model and the KV memory.
+
+    Attributes:
+        encoder: what encodes images.
+    """
 
     def __init__(self, model: Model, num_blocks: int, config: EngineConfig, visual: VisualCache[ImageFeatures]) -> None:
         self.model = model
         self.block_size = block_size = config.block_size
         self._dual_streams = config.dual_streams
         self._visual = visual
+        self.encoder = ImageEncoder.of(model, visual, dual_streams=config.dual_streams)
         self._kv = KVStore(model.kv_spec, num_blocks * block_size, model.device)
         self._offsets = torch.arange(block_size)
         context = min(num_blocks * block_size, config.context_length or model.context_length, model.context_length)
@@ -50,7 +57,8 @@ class ModelRunner:
         self._kv.copy_slots(rows + copy.source * self.block_size, rows + copy.target * self.block_size)
 
     def close(self) -> None:
-        """Let go of what is outside this process."""
+        """Let go of what is outside this thread."""
+        self.encoder.close()
 
     def run(self, chunks: Seq[Chunk]) -> Tensor:
         """fp32 logits ``[rows sampled from, vocab]``, in order of ``chunks``; valid until the next call."""
@@ -63,17 +71,17 @@ class ModelRunner:
         context, ids = self._context(chunks)
         hidden = self.model.embed_tokens(ids)
         users, fresh = self._missing(chunks)
-        pixels = [torch.from_numpy(image.pixels) for image in fresh.values()]
-        grids = [image.grid for image in fresh.values()]
         if isinstance(self.model, AutoGLMPhoneModel):
             # The layers before the first cross-attention need no image: both streams run at once, and meet in join.
             dual = self._dual_streams and bool(fresh)
-            features, stream = self.model.encode_dual(pixels, grids, hidden, context, parallel=dual)
+            image = partial(self.encoder.encode_step, fresh)
+            features, stream = self.model.run_streams(image, hidden, context, parallel=dual)
+            self.encoder.collect()
             self._settle(users, dict(zip(fresh, features, strict=True)))
             context.visual = _spans(chunks)
             hidden = self.model.join(stream, context)
         else:
-            features = self.model.encode_images(pixels, grids) if fresh else []
+            features = self.encoder.encode_step(fresh)
             self._settle(users, dict(zip(fresh, features, strict=True)))
             _splice(hidden, chunks)
             hidden = self.model.forward(hidden, context)

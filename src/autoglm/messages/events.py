@@ -149,6 +149,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     """A snapshot of the engine. Times in seconds, sizes in bytes, totals since start.
 
     ``decode_steps`` counts each sequence of a step; ``tokens_per_step`` is 1 without drafts.
+    ``early_*``: images encoded before their prompts were there; those that were read, and were evicted unread.
     ``idle_*``: what was computed ahead of requests; ``dropped_*``: images that dialogues no longer show, and KV blocks
     that only they needed.
     """
@@ -164,6 +165,9 @@ class Stats(Struct, frozen=True, kw_only=True):
     kv_blocks_free: int
     kv_block_tokens: int
     resident_bytes: int
+    early_encodes: int = 0
+    early_used: int = 0
+    early_wasted: int = 0
     idle_predictions: int = 0
     idle_hits: int = 0
     idle_computed_tokens: int = 0

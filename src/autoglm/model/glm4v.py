@@ -52,7 +52,8 @@ class Glm4vModel(DecoderModel):
 
     def encode_images(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[ImageFeatures]:
         """One batch through the tower; ``pixels[i]``: ``[t*h*w, patch_values]`` in processor order."""
-        rows = torch.cat([p.to(self.device, self.dtype) for p in pixels])
+        parts = [p.to(self.device, self.dtype) for p in pixels]
+        rows = torch.cat(parts) if len(parts) > 1 else parts[0]  # joining one alone would copy 63 MB of a screenshot
         merged = self.visual(rows, list(grids))
         counts = [t * h * w // self.config.vision.merge_size**2 for t, h, w in grids]
         return [ImageFeatures((part,)) for part in merged.split(counts)]

@@ -39,11 +39,13 @@ class VisionAttention(Spread):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, lengths: list[int]) -> Tensor:
         q, k, v = self.qkv(x).view(x.shape[0], 3, self.heads, self.head_dim).unbind(1)
         q, k = rotate_halves(q, cos, sin), rotate_halves(k, cos, sin)
+        # Without a mask the kernels keep a block of scores at a time, never patches x patches of them.
         outs = [
             F.scaled_dot_product_attention(a.transpose(0, 1)[None], b.transpose(0, 1)[None], c.transpose(0, 1)[None])
             for a, b, c in zip(torch.split(q, lengths), torch.split(k, lengths), torch.split(v, lengths), strict=True)
         ]
-        joined = torch.cat([o[0].transpose(0, 1) for o in outs]).flatten(1)
+        parts = [o[0].transpose(0, 1).flatten(1) for o in outs]
+        joined = torch.cat(parts) if len(parts) > 1 else parts[0]
         return row_parallel(self.proj, joined, self.comm)
 
 
@@ -120,7 +122,7 @@ class VisionTower(nn.Module):
         table = [
             self.embeddings(r.to(device), c.to(device), h, w) for (r, c), (_, h, w) in zip(order, grids, strict=True)
         ]
-        x = x + torch.cat(table)
+        x = x + (torch.cat(table) if len(table) > 1 else table[0])
         rotary = [vision_rotary(r, c, self.config.head_dim) for r, c in order]
         cos = torch.cat([c for c, _ in rotary]).to(device)
         sin = torch.cat([s for _, s in rotary]).to(device)

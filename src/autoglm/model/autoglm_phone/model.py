@@ -15,7 +15,7 @@ Tensors of a checkpoint, besides ``config.json`` (see :mod:`autoglm.model.autogl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -143,7 +143,17 @@ class AutoGLMPhoneModel(DecoderModel):
 
         ``parallel=False`` runs them one after the other, with the same result.
         """
-        image = partial(self.encode_images, pixels, grids)
+        return self.run_streams(partial(self.encode_images, pixels, grids), hidden, context, parallel=parallel)
+
+    def run_streams(
+        self,
+        image: Callable[[], list[ImageFeatures]],
+        hidden: Tensor,
+        context: ForwardContext,
+        *,
+        parallel: bool = True,
+    ) -> tuple[list[ImageFeatures], TextStream]:
+        """As :meth:`encode_dual`, with any job that gives the features."""
         text = partial(self.text_stream, hidden, context)
         features, stream = side_by_side(image, text, self.device, parallel=parallel)
         for one in features:
