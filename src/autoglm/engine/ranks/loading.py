@@ -34,7 +34,7 @@ def device_of(config: EngineConfig, place: Place) -> torch.device:
 
 def check_shares(path: Path, config: EngineConfig) -> None:
     """Raise :class:`InvalidInputError` if the model cannot be shared out over so many ranks, before any is started."""
-    check_sharding(empty_model(path), config.tensor_parallel_size)
+    check_sharding(empty_model(path), config.tensor_parallel_size, config.vision_parallel)
 
 
 def load_part(
@@ -52,7 +52,7 @@ def load_part(
 
     def prepare(model: Model) -> None:
         if mesh.tensor.size > 1:
-            shard(model, mesh.tensor)
+            shard(model, mesh.tensor, config.vision_parallel)
         if stage is not None:
             cut(model, stage)
 
