@@ -3,6 +3,7 @@
     python -m benchmarks.pipeline bubble --sizes tiny small    known and own stage times; M = 1, 2, 4, 8
     python -m benchmarks.pipeline link        two hosts, 100 Mbit/s, 5 ms: pipeline against tensor parallelism
     python -m benchmarks.pipeline host --sizes small mid      two ranks on two cores against one rank with two threads
+    python -m benchmarks.pipeline host --sizes tiny --repetitions 1      whether it works
 
 Each writes benchmarks/results/pipeline_PART.json. ``link``, and the second half of ``bubble``, need root.
 """
@@ -43,14 +44,13 @@ _TP: dict[str, Any] = {"tensor_parallel_size": 2, "native_decode": False}
 _PP: dict[str, Any] = {"pipeline_parallel_size": 2, "native_decode": False}
 Runner = Callable[[list[str]], str]
 Metrics = dict[str, float]
-_REPETITIONS = 3
 
 
 class Report:
     """Rows and failures of one run."""
 
-    def __init__(self, part: str, console: Console) -> None:
-        self.part, self.console = part, console
+    def __init__(self, part: str, console: Console, repetitions: int) -> None:
+        self.part, self.console, self.repetitions = part, console, repetitions
         self.rows: list[Row] = []
         self.failures: list[Failure] = []
         self.load = os.getloadavg()[0]
@@ -73,7 +73,7 @@ class Report:
                     baseline="" if own else base[0],
                     ratio=ratio,
                     best=round(value, 4),
-                    repetitions=_REPETITIONS,
+                    repetitions=self.repetitions,
                     size=size,
                     threads=threads,
                 )
@@ -126,7 +126,7 @@ def _bubbles(report: Report, case: str, cache: Path, size: str, run: Runner, sec
         options = ["--prompt", str(_TOKENS), "--each", "--ballast", str(seconds)]
     options += ["--work", "bubble", "--micro-batches", *(str(number) for number in MICRO_BATCHES)]
     try:
-        found = _measured(run, _checkpoint(cache, size), engine, options)
+        found = _measured(report, run, _checkpoint(cache, size), engine, options)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         report.fail(case, "pipeline", size, error)
         return
@@ -151,6 +151,7 @@ def host(report: Report, cache: Path, sizes: list[str]) -> None:
         "one rank, 2 threads": one,
         "one rank, 2 threads, torch": {"native_decode": False},
         "TP 2": _TP,
+        "TP 2, kernels": {"tensor_parallel_size": 2},
         "PP 2": _PP,
     }
     runs = {name: _one_rank if name.startswith("one") else _two_ranks for name in subjects}
@@ -173,7 +174,7 @@ def _compare(
     base: tuple[str, Found] | None = None
     for subject, changes in subjects.items():
         try:
-            found = _measured(runs[subject], _checkpoint(cache, size), changes, options)
+            found = _measured(report, runs[subject], _checkpoint(cache, size), changes, options)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             report.fail("throughput", subject, size, error)
             continue
@@ -182,10 +183,10 @@ def _compare(
             report.add(f"{number} at once", subject, found[number], (base[0], base[1][number]), size=size)
 
 
-def _measured(run: Runner, checkpoint: Path, engine: dict[str, Any], options: list[str]) -> Found:
+def _measured(report: Report, run: Runner, checkpoint: Path, engine: dict[str, Any], options: list[str]) -> Found:
     config = json.dumps({"threads": 2, "kv_cache_bytes": 2**27, "prefix_caching": False} | engine)
     command = [sys.executable, "-m", "benchmarks.pipeline_rank", str(checkpoint), "--engine", config, *options]
-    found: Found = json.loads(run([*command, "--repetitions", str(_REPETITIONS)]).strip().splitlines()[-1])
+    found: Found = json.loads(run([*command, "--repetitions", str(report.repetitions)]).strip().splitlines()[-1])
     return found
 
 
@@ -238,11 +239,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=_PARTS)
     parser.add_argument("--sizes", nargs="+", default=["small"], help="tiny, small, mid (default: small)")
+    parser.add_argument("--repetitions", type=int, default=3, help="after one that warms up (default: 3)")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="checkpoints")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     console = Console(stderr=True)
-    report = Report(options.part, console)
+    report = Report(options.part, console, options.repetitions)
     try:
         _PARTS[options.part](report, options.cache, options.sizes)
     except PermissionError as error:
