@@ -40,6 +40,7 @@ _TOKENS = 48
 _HERE_SECONDS, _LINK_SECONDS = 0.15, 0.25
 """Known time of a stage: long against a hop, which the formula does not count."""
 _LIMIT_SECONDS = 240.0
+_COMMON: dict[str, Any] = {"threads": 2, "kv_cache_bytes": 2**27, "prefix_caching": False, "rank_timeout": 60.0}
 _TP: dict[str, Any] = {"tensor_parallel_size": 2, "native_decode": False}
 _PP: dict[str, Any] = {"pipeline_parallel_size": 2, "native_decode": False}
 Runner = Callable[[list[str]], str]
@@ -184,7 +185,7 @@ def _compare(
 
 
 def _measured(report: Report, run: Runner, checkpoint: Path, engine: dict[str, Any], options: list[str]) -> Found:
-    config = json.dumps({"threads": 2, "kv_cache_bytes": 2**27, "prefix_caching": False} | engine)
+    config = json.dumps(_COMMON | engine)
     command = [sys.executable, "-m", "benchmarks.pipeline_rank", str(checkpoint), "--engine", config, *options]
     found: Found = json.loads(run([*command, "--repetitions", str(report.repetitions)]).strip().splitlines()[-1])
     return found

@@ -55,7 +55,7 @@ class PatchRows:
         """``[all rows, ...]`` -> ``[own rows, ...]``."""
         if self.comm.size == 1:
             return whole
-        parts = whole.split(list(self.lengths))
+        parts = torch.split(whole, list(self.lengths))
         return torch.cat([part[start:end] for part, (start, end) in zip(parts, self.spans, strict=True)])
 
     def whole(self, part: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def gathered_rows(part: Tensor, counts: Sequence[int], comm: Communicator) -> Te
     found = comm.all_gather(padded, 0)
     if min(counts) == most:
         return found
-    return torch.cat([one[:count] for one, count in zip(found.split(most), counts, strict=True)])
+    return torch.cat([one[:count] for one, count in zip(torch.split(found, most), counts, strict=True)])
 
 
 def images_of_ranks(patches: Sequence[int], ranks: int) -> list[list[int]]:
@@ -129,5 +129,5 @@ def encode_by_image(
     counts = [sum(tokens[i] for i in images) for images in shares]
     found = gathered_rows(part, counts, comm)
     order = [i for images in shares for i in images]
-    parts = dict(zip(order, found.split([tokens[i] for i in order]), strict=True))
+    parts = dict(zip(order, torch.split(found, [tokens[i] for i in order]), strict=True))
     return [parts[i] for i in range(len(tokens))]

@@ -43,10 +43,10 @@ class VisionAttention(Spread):
         q, k = rotate_halves(q, cos, sin), rotate_halves(k, cos, sin)
         if rows.comm.size > 1:
             k, v = rows.whole(torch.stack([k, v], 1)).unbind(1)
-        lengths = rows.lengths
+        wholes, owns = list(rows.lengths), rows.own_lengths
         outs = [
             F.scaled_dot_product_attention(a.transpose(0, 1)[None], b.transpose(0, 1)[None], c.transpose(0, 1)[None])
-            for a, b, c in zip(q.split(rows.own_lengths), k.split(lengths), v.split(lengths), strict=True)
+            for a, b, c in zip(torch.split(q, owns), torch.split(k, wholes), torch.split(v, wholes), strict=True)
             if len(a)
         ]
         joined = torch.cat([o[0].transpose(0, 1) for o in outs]).flatten(1) if outs else q.flatten(1)

@@ -45,15 +45,20 @@ def checkpoint_of(name: str, folder: Path, size: int, changes: dict[str, Any]) -
 
 KERNELS: dict[str, Any] = {"native_decode": True}
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
-    "glm4v on 2, int4": ("glm4v", 2, {"quantization": "int4"}),
-    "glm4v on 4, KV heads shared": ("glm4v", 4, {}),
-    "glm4v on 4, by patch, kernels": ("glm4v", 4, KERNELS | {"vision_parallel": "sequence"}),
-    "glm4v on 2, kernels over gloo": ("glm4v", 2, KERNELS | {"vision_parallel": "data", "shared_memory": False}),
-    "autoglm_phone on 2, by image, int8": ("autoglm_phone", 2, {"vision_parallel": "data", "quantization": "int8"}),
-    "autoglm_phone on 4, KV heads shared": ("autoglm_phone", 4, {}),
-    "autoglm_phone on 4, by patch, kernels": ("autoglm_phone", 4, KERNELS | {"vision_parallel": "sequence"}),
-    "packaged on 2, nothing divides, kernels": ("packaged", 2, KERNELS),
-    "packaged on 2, int4, kernels": ("packaged", 2, KERNELS | {"quantization": "int4", "vision_parallel": "sequence"}),
+    "glm4v on 2, int8": ("glm4v", 2, {"quantization": "int8"}),
+    "glm4v on 2, by image, int4, kernels over gloo": (
+        "glm4v",
+        2,
+        KERNELS | {"vision_parallel": "data", "quantization": "int4", "shared_memory": False},
+    ),
+    "glm4v on 4, KV heads shared, by patch, kernels": ("glm4v", 4, KERNELS | {"vision_parallel": "sequence"}),
+    "autoglm_phone on 2, by image": ("autoglm_phone", 2, {"vision_parallel": "data"}),
+    "autoglm_phone on 4, KV heads shared, by patch, kernels": (
+        "autoglm_phone",
+        4,
+        KERNELS | {"vision_parallel": "sequence"},
+    ),
+    "packaged on 2, nothing divides, int4, kernels": ("packaged", 2, KERNELS | {"quantization": "int4"}),
 }
 
 
