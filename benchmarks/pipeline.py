@@ -39,19 +39,19 @@ _TOKENS = 48
 """Of a micro-batch whose time is known."""
 _HERE_SECONDS, _LINK_SECONDS = 0.15, 0.25
 """Known time of a stage: long against a hop, which the formula does not count."""
-_LIMIT_SECONDS = 240.0
 _COMMON: dict[str, Any] = {"threads": 2, "kv_cache_bytes": 2**27, "prefix_caching": False, "rank_timeout": 60.0}
 _TP: dict[str, Any] = {"tensor_parallel_size": 2, "native_decode": False}
 _PP: dict[str, Any] = {"pipeline_parallel_size": 2, "native_decode": False}
-Runner = Callable[[list[str]], str]
+Runner = Callable[[list[str], float], str]
+"""Runs a command for so many seconds at most; what it wrote."""
 Metrics = dict[str, float]
 
 
 class Report:
     """Rows and failures of one run."""
 
-    def __init__(self, part: str, console: Console, repetitions: int) -> None:
-        self.part, self.console, self.repetitions = part, console, repetitions
+    def __init__(self, part: str, console: Console, repetitions: int, limit: float) -> None:
+        self.part, self.console, self.repetitions, self.limit = part, console, repetitions, limit
         self.rows: list[Row] = []
         self.failures: list[Failure] = []
         self.load = os.getloadavg()[0]
@@ -115,7 +115,7 @@ def bubble(report: Report, cache: Path, sizes: list[str]) -> None:
     _bubbles(report, here, cache, "tiny", _two_ranks, _HERE_SECONDS)
     try:
         with far_link(BITS, DELAY) as hosts:
-            _bubbles(report, there, cache, "tiny", lambda command: hosts.run(command, _LIMIT_SECONDS), _LINK_SECONDS)
+            _bubbles(report, there, cache, "tiny", hosts.run, _LINK_SECONDS)
     except (PermissionError, RuntimeError, OSError) as error:
         report.fail(there, "pipeline", "tiny", error)
 
@@ -140,7 +140,7 @@ def link(report: Report, cache: Path, sizes: list[str]) -> None:
     """The same requests over the same link."""
     subjects = {"TP 2": _TP, "PP 2": _PP, "PP 2, 4 in flight": _PP | {"pipeline_in_flight": 4}}
     with far_link(BITS, DELAY) as hosts:
-        runs = dict.fromkeys(subjects, lambda command: hosts.run(command, _LIMIT_SECONDS))
+        runs: dict[str, Runner] = dict.fromkeys(subjects, hosts.run)
         for size in sizes:
             _compare(report, size, cache, subjects, runs, ["4"], ["--prompt", "192", "--answer", "8"])
 
@@ -157,7 +157,7 @@ def host(report: Report, cache: Path, sizes: list[str]) -> None:
     }
     runs = {name: _one_rank if name.startswith("one") else _two_ranks for name in subjects}
     for size in sizes:
-        prompt = "96" if size == "mid" else "256"
+        prompt = {"tiny": "64", "mid": "96"}.get(size, "256")
         _compare(report, size, cache, subjects, runs, ["1", "6"], ["--prompt", prompt, "--answer", "16"])
 
 
@@ -187,18 +187,19 @@ def _compare(
 def _measured(report: Report, run: Runner, checkpoint: Path, engine: dict[str, Any], options: list[str]) -> Found:
     config = json.dumps(_COMMON | engine)
     command = [sys.executable, "-m", "benchmarks.pipeline_rank", str(checkpoint), "--engine", config, *options]
-    found: Found = json.loads(run([*command, "--repetitions", str(report.repetitions)]).strip().splitlines()[-1])
+    command += ["--repetitions", str(report.repetitions)]
+    found: Found = json.loads(run(command, report.limit).strip().splitlines()[-1])
     return found
 
 
-def _one_rank(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
+def _one_rank(command: list[str], limit: float) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr[-2000:])
     return done.stdout
 
 
-def _two_ranks(command: list[str]) -> str:
+def _two_ranks(command: list[str], limit: float) -> str:
     """Both on this host, started as torchrun would."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
@@ -214,7 +215,7 @@ def _two_ranks(command: list[str]) -> str:
         for rank in range(2)
     ]
     try:
-        done = [rank.communicate(timeout=_LIMIT_SECONDS) for rank in ranks]
+        done = [rank.communicate(timeout=limit) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
@@ -241,11 +242,12 @@ def main() -> int:
     parser.add_argument("part", choices=_PARTS)
     parser.add_argument("--sizes", nargs="+", default=["small"], help="tiny, small, mid (default: small)")
     parser.add_argument("--repetitions", type=int, default=3, help="after one that warms up (default: 3)")
+    parser.add_argument("--limit", type=float, default=240.0, help="seconds for one subject (default: 240)")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="checkpoints")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     console = Console(stderr=True)
-    report = Report(options.part, console, options.repetitions)
+    report = Report(options.part, console, options.repetitions, options.limit)
     try:
         _PARTS[options.part](report, options.cache, options.sizes)
     except PermissionError as error:
