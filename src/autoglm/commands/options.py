@@ -20,6 +20,7 @@ _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "quantization": ("none", "int8", "int4"),
     "content_format": ("openai", "string"),
+    "vision_parallel": ("tensor", "data", "sequence"),
     "compression": ("exact", "bf16", "int8", "int4"),
 }
 _HELP = {
@@ -43,6 +44,7 @@ _HELP = {
     "evict_dropped": "evict first what only images need that the dialogue no longer shows",
     "native_decode": "decode on the compiled kernels where they fit",
     "tensor_parallel_size": "ranks (processes) that share every layer",
+    "vision_parallel": "what ranks share of the vision tower: its heads, a batch's images, or an image's patches",
     "rank_timeout": "seconds without a sign of life after which a rank counts as lost",
     "huge_pages": "weights of the decoder in huge pages",
     "integer_products": "packed weights times rows rounded to 8 bits, where the CPU can",

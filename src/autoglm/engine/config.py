@@ -43,6 +43,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         draft_examples: answers as the grammar has them: their fixed parts are drafted from the first answer on.
         tensor_parallel_size: ranks that share every layer's weights and heads; each is a process. ``threads`` is then
             for all of them, ``kv_cache_bytes`` of each.
+        vision_parallel: what of the vision tower the tensor-parallel ranks share: ``tensor`` its heads and widths,
+            ``data`` the images of a batch, ``sequence`` the patches of each image; each then has all of it.
         pipeline_parallel_size: stages of consecutive layers, each of ``tensor_parallel_size`` ranks.
         pipeline_bounds: first layer of each stage, as ``0,18``; empty: balanced by times measured at the start.
         pipeline_micro_batches: of one step's prefill; 0: two a stage.
@@ -89,6 +91,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     draft_tokens: int = 3
     draft_examples: tuple[str, ...] = ()
     tensor_parallel_size: int = 1
+    vision_parallel: Literal["tensor", "data", "sequence"] = "tensor"
     pipeline_parallel_size: int = 1
     pipeline_bounds: str = ""
     pipeline_micro_batches: int = 0
@@ -125,6 +128,13 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for name in ("pipeline_micro_batches", "pipeline_in_flight"):
             self._at_least(name, 0)
         self._at_least("rank_timeout", 0.5)
+        if self.vision_parallel != "tensor" and self.tensor_parallel_size == 1:
+            raise InvalidInputError(
+                f"vision_parallel {self.vision_parallel} shares work out over tensor-parallel ranks; there is one",
+                field="vision_parallel",
+                limit="tensor",
+                value=self.vision_parallel,
+            )
         if self.world_size > 1 and self.host_kv_bytes:
             raise InvalidInputError(
                 "host_kv_bytes works with one rank: a block's KV is spread over the ranks",

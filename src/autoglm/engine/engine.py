@@ -21,6 +21,7 @@ from autoglm.engine.idle.replay import Answer
 from autoglm.engine.memory import kv_blocks
 from autoglm.engine.pipeline.start import flights_of
 from autoglm.engine.ranks.group import RankGroup
+from autoglm.engine.ranks.loading import check_device
 from autoglm.engine.ranks.replica import runner_of, start_replica
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
 from autoglm.engine.sampling import Choice
@@ -29,7 +30,7 @@ from autoglm.engine.sequence import Sequence
 from autoglm.engine.sharing import Sharing
 from autoglm.engine.speculation import Speculator
 from autoglm.engine.speculation.verify import settle
-from autoglm.errors import AutoGLMError, InvalidInputError
+from autoglm.errors import AutoGLMError
 from autoglm.messages import (
     Accepted,
     ErrorInfo,
@@ -130,7 +131,7 @@ class Engine:
         elif config.quantization == "none":
             model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
         else:
-            _check_quantization(device)
+            check_device(torch.device(device))
             store = env.cache_dir() / "packed"
             model = load_quantized(path, config.quantization, dtype=dtype, store=store, progress=progress)
         prompts = PromptBuilder.from_checkpoint(
@@ -363,10 +364,3 @@ class Engine:
     def _outline(self, prediction: Prediction, salt: str) -> Sequence:
         sampling = SamplingParams(temperature=0.0, max_tokens=1)
         return self.admission.sequences(Job("idle", sampling, 1, 0, salt, prediction.prompt))[0]
-
-
-def _check_quantization(device: str) -> None:
-    if torch.device(device).type != "cpu":
-        raise InvalidInputError(
-            f"quantization works on the CPU, not on {device}", field="quantization", limit="cpu", value=device
-        )

@@ -18,7 +18,6 @@ from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice, VisualSpan
-from autoglm.model.native.decoder import ROWS_ALIKE
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
 
@@ -38,8 +37,7 @@ class ModelRunner:
         self.encoder = ImageEncoder.of(model, visual, dual_streams=config.dual_streams)
         self._kv = KVStore(model.kv_spec, num_blocks * block_size, model.device)
         self._offsets = torch.arange(block_size)
-        context = min(num_blocks * block_size, config.context_length or model.context_length, model.context_length)
-        self._decode = DecodeRunner.of(model, self._kv, config, context)
+        self._decode = DecodeRunner.of(model, self._kv, config, num_blocks)
 
     @property
     def store(self) -> KVStore:
@@ -49,7 +47,7 @@ class ModelRunner:
     @property
     def rows_alike(self) -> int:
         """Steps of at most so many rows are computed alike, bit for bit; 0: it depends on the number."""
-        return 0 if self._decode is None else ROWS_ALIKE
+        return 0 if self._decode is None else self._decode.rows_alike
 
     def copy(self, copy: PartialCopy) -> None:
         """Copy-on-write of a partly matching block."""
@@ -62,8 +60,8 @@ class ModelRunner:
 
     def run(self, chunks: Seq[Chunk]) -> Tensor:
         """fp32 logits ``[rows sampled from, vocab]``, in order of ``chunks``; valid until the next call."""
-        if self._decode is not None and (logits := self._decode.run(chunks)) is not None:
-            return logits
+        if self._decode is not None and self._decode.put(chunks):
+            return self._decode.compute()
         return self._run_modules(chunks)
 
     @torch.inference_mode()

@@ -11,8 +11,10 @@ from torch import Tensor
 from autoglm.model.base import DecoderModel
 from autoglm.model.config import Glm4vConfig
 from autoglm.model.context import ForwardContext, ImageFeatures
+from autoglm.model.patches import encode_by_image
 from autoglm.model.rope import rope_positions
 from autoglm.model.vision import Grid, VisionTower
+from autoglm.parallel.collectives import ALONE, Communicator
 
 
 class Glm4vModel(DecoderModel):
@@ -52,11 +54,21 @@ class Glm4vModel(DecoderModel):
 
     def encode_images(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[ImageFeatures]:
         """One batch through the tower; ``pixels[i]``: ``[t*h*w, patch_values]`` in processor order."""
-        parts = [p.to(self.device, self.dtype) for p in pixels]
-        rows = torch.cat(parts) if len(parts) > 1 else parts[0]  # joining one alone would copy 63 MB of a screenshot
-        merged = self.visual(rows, list(grids))
-        counts = [t * h * w // self.config.vision.merge_size**2 for t, h, w in grids]
-        return [ImageFeatures((part,)) for part in merged.split(counts)]
+        return [ImageFeatures((part,)) for part in self.encode_visual(pixels, grids)]
+
+    def encode_visual(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[Tensor]:
+        """Visual tokens of each image, ``[tokens, hidden_size]``; with several ranks, each gives all and gets all."""
+        patches = [t * h * w for t, h, w in grids]
+        counts = [count // self.config.vision.merge_size**2 for count in patches]
+
+        def encode(images: Sequence[int], comm: Communicator = ALONE) -> list[Tensor]:
+            rows = joined([pixels[i].to(self.device, self.dtype) for i in images])
+            merged = self.visual(rows, [grids[i] for i in images], comm)
+            return list(merged.split([counts[i] for i in images]))
+
+        if self.vision_parallel == "data":
+            return encode_by_image(encode, patches, counts, self._no_tokens(), self.vision_comm)
+        return encode(range(len(grids)), self.vision_comm)
 
     def rope_positions(self, num_tokens: int, images: Sequence[tuple[int, Grid]]) -> tuple[Tensor, int]:
         """See :func:`autoglm.model.rope.rope_positions`."""

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from autoglm.model.config import VisionConfig
 from autoglm.model.layers import FusedLinear, RMSNorm, Spread, SwiGLU, row_parallel
+from autoglm.model.patches import PatchRows
 from autoglm.model.rope import block_order, rotate_halves, vision_rotary
+from autoglm.parallel.collectives import ALONE, Communicator
 
 Grid = tuple[int, int, int]
 
@@ -36,17 +38,20 @@ class VisionAttention(Spread):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, lengths: list[int]) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: PatchRows) -> Tensor:
         q, k, v = self.qkv(x).view(x.shape[0], 3, self.heads, self.head_dim).unbind(1)
         q, k = rotate_halves(q, cos, sin), rotate_halves(k, cos, sin)
+        if rows.comm.size > 1:
+            k, v = rows.whole(torch.stack([k, v], 1)).unbind(1)
+        wholes, owns = list(rows.lengths), rows.own_lengths
         # Without a mask the kernels keep a block of scores at a time, never patches x patches of them.
         outs = [
             F.scaled_dot_product_attention(a.transpose(0, 1)[None], b.transpose(0, 1)[None], c.transpose(0, 1)[None])
-            for a, b, c in zip(torch.split(q, lengths), torch.split(k, lengths), torch.split(v, lengths), strict=True)
+            for a, b, c in zip(torch.split(q, owns), torch.split(k, wholes), torch.split(v, wholes), strict=True)
+            if len(a)
         ]
-        parts = [o[0].transpose(0, 1).flatten(1) for o in outs]
-        joined = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return row_parallel(self.proj, joined, self.comm)
+        mixed = joined([o[0].transpose(0, 1) for o in outs]).flatten(1) if outs else q.flatten(1)
+        return row_parallel(self.proj, mixed, self.comm)
 
 
 class VisionBlock(nn.Module):
@@ -59,8 +64,8 @@ class VisionBlock(nn.Module):
         self.attn = VisionAttention(config)
         self.mlp = SwiGLU(config.hidden_size, config.out_hidden_size, "gate_proj", "up_proj")
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, lengths: list[int]) -> Tensor:
-        x = x + self.attn(self.norm1(x), cos, sin, lengths)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: PatchRows) -> Tensor:
+        x = x + self.attn(self.norm1(x), cos, sin, rows)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
@@ -92,6 +97,8 @@ class PositionTable(nn.Module):
 
     def forward(self, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
         """``[patches, hidden]`` at patch centres ``(row + 0.5) / height``, in fp32, clamped at the border."""
+        if not len(rows):
+            return self.position_embedding.weight[:0]
         table = self.position_embedding.weight.float().view(1, self.side, self.side, -1).permute(0, 3, 1, 2)
         x, y = (columns + 0.5) / width * 2 - 1, (rows + 0.5) / height * 2 - 1
         points = torch.stack([x, y], dim=-1).view(1, -1, 1, 2)
@@ -113,29 +120,34 @@ class VisionTower(nn.Module):
         self.downsample = nn.Linear(config.hidden_size * config.merge_size**2, config.out_hidden_size)
         self.merger = PatchMerger(config)
 
-    def forward(self, rows: Tensor, grids: list[Grid]) -> Tensor:
-        """``rows [patches, patch_values]`` of all images -> ``[patches / merge^2, out_hidden_size]``."""
+    def forward(self, pixels: Tensor, grids: list[Grid], comm: Communicator = ALONE) -> Tensor:
+        """``pixels [patches, patch_values]`` of all images -> ``[patches / merge^2, out_hidden_size]``.
+
+        Args:
+            comm: ranks that each have the whole tower and compute some rows; all give the same arguments and get all.
+        """
         merge = self.config.merge_size
-        order = [_orders(grid, merge) for grid in grids]
-        device = rows.device
-        x = self.post_conv_layernorm(self.patch_embed(rows))
-        table = [
-            self.embeddings(r.to(device), c.to(device), h, w) for (r, c), (_, h, w) in zip(order, grids, strict=True)
+        frames = [(h, w) for t, h, w in grids for _ in range(t)]
+        rows = PatchRows(tuple(h * w for h, w in frames), merge * merge, comm)
+        order = [
+            (r[start:end], c[start:end])
+            for (r, c), (start, end) in zip((_orders(h, w, merge) for h, w in frames), rows.spans, strict=True)
         ]
-        x = x + (torch.cat(table) if len(table) > 1 else table[0])
+        device = pixels.device
+        x = self.post_conv_layernorm(self.patch_embed(rows.own(pixels)))
+        table = [
+            self.embeddings(r.to(device), c.to(device), h, w) for (r, c), (h, w) in zip(order, frames, strict=True)
+        ]
+        x = x + joined(table)
         rotary = [vision_rotary(r, c, self.config.head_dim) for r, c in order]
         cos = torch.cat([c for c, _ in rotary]).to(device)
         sin = torch.cat([s for _, s in rotary]).to(device)
-        lengths = [h * w for t, h, w in grids for _ in range(t)]
         for block in self.blocks:
-            x = block(x, cos, sin, lengths)
-        x = self.post_layernorm(x).view(-1, merge * merge * self.config.hidden_size)
-        out: Tensor = self.merger(self.downsample(x))
-        return out
+            x = block(x, cos, sin, rows)
+        x = self.post_layernorm(x).view(x.shape[0] // merge**2, merge * merge * self.config.hidden_size)
+        return rows.merged().whole(self.merger(self.downsample(x)))
 
 
 @lru_cache(maxsize=16)
-def _orders(grid: Grid, merge: int) -> tuple[Tensor, Tensor]:
-    t, h, w = grid
-    rows, columns = block_order(h, w, merge)
-    return rows.repeat(t), columns.repeat(t)
+def _orders(height: int, width: int, merge: int) -> tuple[Tensor, Tensor]:
+    return block_order(height, width, merge)

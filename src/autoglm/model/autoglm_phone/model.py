@@ -32,7 +32,9 @@ from autoglm.model.autoglm_phone.visibility import TurnSpan, visible_spans
 from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.base import DecoderModel
 from autoglm.model.context import ForwardContext, ImageFeatures
+from autoglm.model.patches import encode_by_image
 from autoglm.model.vision import Grid
+from autoglm.parallel.collectives import ALONE, Communicator
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,18 @@ class AutoGLMPhoneModel(DecoderModel):
             pixels: per image, normalised ``[3, rows*patch, columns*patch]``.
             grids: per image, patches (1, rows, columns).
         """
-        return [self._encode(p, (h, w)) for p, (_, h, w) in zip(pixels, grids, strict=True)]
+        return [self._absorb(visual) for visual in self.encode_visual(pixels, grids)]
+
+    def encode_visual(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[Tensor]:
+        """Visual tokens of each image, ``[tokens, hidden_size]``; with several ranks, each gives all and gets all."""
+
+        def encode(images: Sequence[int], comm: Communicator = ALONE) -> list[Tensor]:
+            return [self.visual(pixels[i].to(self.device, self.dtype), grids[i][1:], comm) for i in images]
+
+        if self.vision_parallel == "data":
+            counts = [self.visual_tokens] * len(grids)
+            return encode_by_image(encode, counts, counts, self._no_tokens(), self.vision_comm)
+        return encode(range(len(grids)), self.vision_comm)
 
     def encode_dual(
         self,
@@ -169,7 +182,6 @@ class AutoGLMPhoneModel(DecoderModel):
         """No tensor is stored in another axis order than it is used."""
         return {}
 
-    def _encode(self, pixels: Tensor, grid: tuple[int, int]) -> ImageFeatures:
-        visual = self.visual(pixels.to(self.device, self.dtype), grid)
+    def _absorb(self, visual: Tensor) -> ImageFeatures:
         pairs = [module.visual_kv(visual) for module in self.cross_attention]
         return pack_features(pairs, self.time_gate.visual_keys(visual))

@@ -14,8 +14,10 @@ from autoglm.errors import ImageError
 from autoglm.model.autoglm_phone.config import PhoneVisionConfig
 from autoglm.model.autoglm_phone.stem import ConvStem
 from autoglm.model.layers import RMSNorm, Spread, row_parallel
+from autoglm.model.patches import PatchRows
 from autoglm.model.rope import block_order, vision_rotary
 from autoglm.model.vision import PositionTable, VisionBlock
+from autoglm.parallel.collectives import ALONE, Communicator
 
 
 def patch_rows(pixels: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
@@ -53,25 +55,29 @@ class VisionTower(nn.Module):
         self.post_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.projector = Projector(config.hidden_size, hidden_size)
 
-    def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, pixels: Tensor, grid: tuple[int, int], comm: Communicator = ALONE) -> Tensor:
         """``pixels``: normalised ``[3, rows*patch, columns*patch]``.
+
+        Args:
+            comm: ranks that each have the whole tower and compute some patches; all give the same arguments and get
+                all. The stem, which looks beyond a patch, is computed whole on each.
 
         Raises:
             ImageError: the grid is no factorisation of ``num_tokens``, or the pixels do not fit it.
         """
         self._check(pixels, grid)
         config, weight = self.config, self.patch_embed.weight
-        rows, columns = block_order(*grid, 1)
+        share = PatchRows((config.num_tokens,), 1, comm)
+        rows, columns = (share.own(axis) for axis in block_order(*grid, 1))
         pixels = pixels.to(weight)
         patches = patch_rows(pixels, grid, config.patch_size) if self.stem is None else self.stem(pixels[None])[0]
-        x = self.pre_norm(self.patch_embed(patches))
+        x = self.pre_norm(self.patch_embed(share.own(patches)))
         x = x + self.embeddings(rows.to(weight.device), columns.to(weight.device), *grid)
         cos, sin = vision_rotary(rows, columns, config.head_dim, config.rope_theta)
         cos, sin = cos.to(weight.device), sin.to(weight.device)
         for block in self.blocks:
-            x = block(x, cos, sin, [config.num_tokens])
-        out: Tensor = self.projector(self.post_norm(x))
-        return out
+            x = block(x, cos, sin, share)
+        return share.whole(self.projector(self.post_norm(x)))
 
     def _check(self, pixels: Tensor, grid: tuple[int, int]) -> None:
         rows, columns = grid
