@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from autoglm.model.base import DecoderModel
 from autoglm.model.config import Glm4vConfig
 from autoglm.model.context import ForwardContext, ImageFeatures
-from autoglm.model.patches import encode_by_image
+from autoglm.model.patches import encode_by_image, joined
 from autoglm.model.rope import rope_positions
 from autoglm.model.vision import Grid, VisionTower
 from autoglm.parallel.collectives import ALONE, Communicator

@@ -22,6 +22,11 @@ VisionParallel = Literal["tensor", "data", "sequence"]
 """What is shared out over tensor-parallel ranks: the tower's heads and widths, a batch's images, or their patches."""
 
 
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Rows of several images as one tensor; one alone is not copied (a large screenshot's pixels are 63 MB)."""
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+
+
 @dataclass(frozen=True)
 class PatchRows:
     """The rows of a batch that this rank computes.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autoglm.model.config import VisionConfig
 from autoglm.model.layers import FusedLinear, RMSNorm, Spread, SwiGLU, row_parallel
-from autoglm.model.patches import PatchRows
+from autoglm.model.patches import PatchRows, joined
 from autoglm.model.rope import block_order, rotate_halves, vision_rotary
 from autoglm.parallel.collectives import ALONE, Communicator
 
