@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from autoglm.synthetic import make_checkpoint
+
+if not torch.cuda.is_available():
+    # Before anything imports Triton: its kernels then run on the CPU, one program after the other.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -101,6 +101,6 @@ def test_packed_weights_on_and_off(folder: Path, scheme: str) -> None:
     assert on.engine.info().parameters == Driver(engine_of(folder)).engine.info().parameters
 
 
-def test_quantization_needs_the_cpu(checkpoint: Path) -> None:
-    with pytest.raises(InvalidInputError, match="quantization works on the CPU"):
+def test_int8_needs_the_cpu(checkpoint: Path) -> None:
+    with pytest.raises(InvalidInputError, match="int8 works on the CPU"):
         engine_of(checkpoint, quantization="int8", device="cuda")

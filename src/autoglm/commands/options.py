@@ -18,15 +18,17 @@ log = logging.getLogger(__name__)
 
 _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
-    "quantization": ("none", "int8", "int4"),
+    "quantization": ("none", "int8", "int4", "fp8"),
     "content_format": ("openai", "string"),
     "vision_parallel": ("tensor", "data", "sequence"),
+    "paged_attention": ("auto", "kernel", "gather", "off"),
+    "decode_graphs": ("auto", "eager", "off"),
     "compression": ("exact", "bf16", "int8", "int4"),
 }
 _HELP = {
     "device": "auto, cpu, cuda or cuda:N",
     "dtype": "auto: the checkpoint's on CUDA, float32 on CPU",
-    "quantization": "weights of the decoder in 8 or 4 bits, on the CPU",
+    "quantization": "weights of the decoder in 8 or 4 bits; int8 on the CPU, fp8 on CUDA, int4 on both",
     "threads": "torch threads; 0: torch's choice",
     "context_length": "cap on prompt + answer",
     "kv_cache_bytes": "paged KV memory",
@@ -43,6 +45,10 @@ _HELP = {
     "idle_step_ms": "longest step of that; so long a request may have to wait for it",
     "evict_dropped": "evict first what only images need that the dialogue no longer shows",
     "native_decode": "decode on the compiled kernels where they fit",
+    "paged_attention": "decode on CUDA through block tables: by kernel, by gathering, the quicker one, or not",
+    "decode_graphs": "record decode steps as CUDA graphs; eager: the same steps, not recorded",
+    "encoder_graphs": "screen sizes whose encoding is kept recorded on CUDA; 0: off",
+    "graph_bytes": "device memory that recorded decode steps may keep, and encoders as much again",
     "tensor_parallel_size": "ranks (processes) that share every layer",
     "vision_parallel": "what ranks share of the vision tower: its heads, a batch's images, or an image's patches",
     "rank_timeout": "seconds without a sign of life after which a rank counts as lost",

@@ -13,7 +13,7 @@ from autoglm import env
 from autoglm.errors import InvalidInputError
 from autoglm.messages import ChatMessage
 from autoglm.model.loading import load_checkpoint
-from autoglm.model.quantized import SCHEMES, load_quantized
+from autoglm.model.quantized import ALL_SCHEMES, SCHEMES, load_quantized
 from autoglm.model.quantized.quality import Quality, compare
 from autoglm.model.registry import Model
 from autoglm.model.resolve import resolve_checkpoint
@@ -27,7 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Arguments of the subcommand."""
     parser = commands.add_parser("quantize", help="pack the decoder's weights and measure what it costs")
     parser.add_argument("model", help="checkpoint folder, name under AUTOGLM_MODEL_DIR, or hub id")
-    parser.add_argument("--scheme", choices=SCHEMES, nargs="+", default=list(SCHEMES))
+    parser.add_argument("--scheme", choices=ALL_SCHEMES, nargs="+", default=list(SCHEMES))
     parser.add_argument("--prompts", type=Path, nargs="+", required=True, help="text files, each a user's message")
     parser.add_argument(
         "--max-divergence", type=float, default=MAX_DIVERGENCE, help=f"mean, in nats (default: {MAX_DIVERGENCE})"

@@ -15,7 +15,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         device: ``auto`` is CUDA if there, else CPU. dtype: ``auto`` is the checkpoint's on CUDA, float32 on CPU
             (where 16-bit products are slower).
-        quantization: weights of the decoder in 8 or 4 bits (CPU); packed once, then kept in the cache folder.
+        quantization: weights of the decoder in 8 or 4 bits; packed once, then kept in the cache folder. int8: on the
+            CPU; fp8: made for CUDA, slow elsewhere.
         threads: intra-op threads of torch; 0 leaves torch's choice.
         context_length: cap on prompt + answer; ``None``: the model's.
         kv_cache_bytes: paged KV memory; ``None``: a share of what is free, at most eight full contexts.
@@ -38,6 +39,11 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         idle_step_ms: how long a step of that may take, and so hold up a request.
         evict_dropped: KV and features of images that a dialogue no longer shows are evicted first.
         native_decode: decode on the compiled kernels where they fit; off, on torch.
+        paged_attention: of decode steps on CUDA: by kernel, by gathering, as measured at the start, or off, and each
+            sequence on its own.
+        decode_graphs: record decode steps as CUDA graphs; ``eager``: the same steps, not recorded, on any device.
+        encoder_graphs: screen sizes whose encoding is kept recorded, on CUDA. 0: off.
+        graph_bytes: device memory that recorded steps may keep, and recorded encoders as much again.
         speculation: draft tokens and verify several in a step, where that is quicker; the answers are the same.
         draft_tokens: of one sequence in a step at most.
         draft_examples: answers as the grammar has them: their fixed parts are drafted from the first answer on.
@@ -59,7 +65,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    quantization: Literal["none", "int8", "int4"] = "none"
+    quantization: Literal["none", "int8", "int4", "fp8"] = "none"
     threads: int = 0
     context_length: int | None = None
     kv_cache_bytes: int | None = None
@@ -87,6 +93,10 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     idle_step_ms: int = 30
     evict_dropped: bool = True
     native_decode: bool = True
+    paged_attention: Literal["auto", "kernel", "gather", "off"] = "auto"
+    decode_graphs: Literal["auto", "eager", "off"] = "auto"
+    encoder_graphs: int = 2
+    graph_bytes: int = 2**30
     speculation: bool = True
     draft_tokens: int = 3
     draft_examples: tuple[str, ...] = ()
@@ -120,6 +130,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for name in ("kv_cache_bytes", "visual_cache_bytes", "image_cache_bytes", "token_cache_bytes"):
             self._at_least(name, 0)
         for name in ("host_kv_bytes", "host_kv_min_blocks", "lookahead", "kv_disk_bytes", "kv_fetch_ms"):
+            self._at_least(name, 0)
+        for name in ("encoder_graphs", "graph_bytes"):
             self._at_least(name, 0)
         self._at_least("kv_redis_ttl", 1)
         self._at_least("idle_step_ms", 1)

@@ -67,6 +67,11 @@ class RowState:
     images: dict[tuple[int, ...], ImageList]
 
 
+def longest_context(model: Model, config: EngineConfig, num_blocks: int) -> int:
+    """Tokens that a sequence can have."""
+    return min(num_blocks * config.block_size, config.context_length or model.context_length, model.context_length)
+
+
 def native_decoder(model: Model, kv: KVStore, config: EngineConfig, num_blocks: int) -> NativeDecoder | None:
     """The kernels for this rank's part of a model; every rank calls it, and all have them or none.
 
@@ -80,7 +85,7 @@ def native_decoder(model: Model, kv: KVStore, config: EngineConfig, num_blocks: 
     if others:
         log.warning("decoding runs on torch; the native decoder is not used: %s", reason or "not all ranks have it")
         return None
-    context = min(num_blocks * config.block_size, config.context_length or model.context_length, model.context_length)
+    context = longest_context(model, config, num_blocks)
     seen = config.max_images * model.visual_tokens if isinstance(model, AutoGLMPhoneModel) else 0
     if config.huge_pages:
         place(_read_per_token(model))

@@ -7,14 +7,21 @@ from concurrent.futures import Future
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from autoglm.cache import VisualCache
 from autoglm.engine.budget import FeatureKey, patches_of
+from autoglm.engine.config import EngineConfig
+from autoglm.engine.static_decode import encoder_recorder
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.autoglm_phone.dual_stream import on_image_thread
 from autoglm.model.context import ImageFeatures
+from autoglm.model.cuda.encoder import RecordedEncoder
 from autoglm.model.registry import Model
+from autoglm.model.vision import Grid
 from autoglm.prompt import ProcessedImage
+
+Encode = Callable[[Sequence[Tensor], Sequence[Grid]], list[ImageFeatures]]
 
 
 class ImageEncoder:
@@ -27,21 +34,25 @@ class ImageEncoder:
         on_idle: called on the image thread whenever it has finished.
     """
 
-    def __init__(self, model: Model, visual: VisualCache[ImageFeatures], *, beside: bool) -> None:
+    def __init__(self, visual: VisualCache[ImageFeatures], encode: Encode, *, beside: bool) -> None:
         self.ahead = 0
         self.patch_bytes = 0.0
         self.on_idle: Callable[[], None] = lambda: None
-        self._model = model
+        self._encode = encode
         self._visual = visual
         self._beside = beside
         self._under_way: dict[FeatureKey, ProcessedImage] = {}
         self._future: Future[list[ImageFeatures]] | None = None
 
     @classmethod
-    def of(cls, model: Model, visual: VisualCache[ImageFeatures], *, dual_streams: bool) -> ImageEncoder:
+    def of(cls, model: Model, visual: VisualCache[ImageFeatures], config: EngineConfig) -> ImageEncoder:
         """Beside the text stream where a step's images would be, on the CPU; a GPU queues its work in any case."""
-        beside = dual_streams and isinstance(model, AutoGLMPhoneModel) and model.device.type == "cpu"
-        return cls(model, visual, beside=beside)
+        beside = config.dual_streams and isinstance(model, AutoGLMPhoneModel) and model.device.type == "cpu"
+        recorder = encoder_recorder(config, model.device)
+        encode: Encode = model.encode_images
+        if recorder is not None:
+            encode = RecordedEncoder(model, recorder, config.encoder_graphs, config.graph_bytes).encode
+        return cls(visual, encode, beside=beside)
 
     @property
     def busy(self) -> bool:
@@ -53,7 +64,7 @@ class ImageEncoder:
         """One batch through the vision tower. The pixels are read where they are."""
         if not images:
             return []
-        return self._model.encode_images([torch.from_numpy(i.pixels) for i in images], [i.grid for i in images])
+        return self._encode([torch.from_numpy(i.pixels) for i in images], [i.grid for i in images])
 
     def start(self, images: Mapping[FeatureKey, ProcessedImage]) -> None:
         """Encode images that the cache lacks, in one batch. With ``beside`` returns at once; not while :attr:`busy`."""

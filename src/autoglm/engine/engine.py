@@ -131,9 +131,11 @@ class Engine:
         elif config.quantization == "none":
             model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
         else:
-            check_device(torch.device(device))
+            check_device(config.quantization, torch.device(device))
             store = env.cache_dir() / "packed"
-            model = load_quantized(path, config.quantization, dtype=dtype, store=store, progress=progress)
+            model = load_quantized(
+                path, config.quantization, dtype=dtype, device=device, store=store, progress=progress
+            )
         prompts = PromptBuilder.from_checkpoint(
             path,
             model.layout,

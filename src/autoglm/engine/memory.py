@@ -11,7 +11,7 @@ from autoglm.errors import InvalidInputError
 from autoglm.model.registry import Model
 
 _CONTEXTS = 8
-_CPU_SHARE, _GPU_SHARE = 0.3, 0.9
+_CPU_SHARE, _GPU_SHARE, _GRAPH_SHARE = 0.3, 0.9, 0.25
 
 
 def kv_blocks(config: EngineConfig, model: Model) -> int:
@@ -29,6 +29,8 @@ def kv_blocks(config: EngineConfig, model: Model) -> int:
     if size is None:
         context = min(config.context_length or model.context_length, model.context_length)
         free = free_bytes(model.device) * (_GPU_SHARE if model.device.type == "cuda" else _CPU_SHARE)
+        if model.device.type == "cuda" and config.decode_graphs == "auto":
+            free -= min(config.graph_bytes, free * _GRAPH_SHARE)  # recorded steps keep theirs
         if model.device.type == "cpu":
             free /= config.world_size  # the ranks of one host share it
         size = min(int(free), _CONTEXTS * (context + config.block_size) * per_token)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from functools import partial
 
@@ -14,10 +13,12 @@ from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.decode import DecodeRunner
 from autoglm.engine.encoder import ImageEncoder
+from autoglm.engine.rows import image_rows, visual_spans
 from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
+from autoglm.engine.static_decode import StaticDecode, wanted
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
-from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice, VisualSpan
+from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
 
@@ -34,10 +35,13 @@ class ModelRunner:
         self.block_size = block_size = config.block_size
         self._dual_streams = config.dual_streams
         self._visual = visual
-        self.encoder = ImageEncoder.of(model, visual, dual_streams=config.dual_streams)
-        self._kv = KVStore(model.kv_spec, num_blocks * block_size, model.device)
+        self.encoder = ImageEncoder.of(model, visual, config)
+        scratch = 1 if wanted(config, model.device) else 0
+        self._kv = KVStore(model.kv_spec, (num_blocks + scratch) * block_size, model.device)
         self._offsets = torch.arange(block_size)
-        self._decode = DecodeRunner.of(model, self._kv, config, num_blocks)
+        self._decode: DecodeRunner | StaticDecode | None = DecodeRunner.of(model, self._kv, config, num_blocks)
+        if self._decode is None:
+            self._decode = StaticDecode.of(model, self._kv, config, num_blocks)
 
     @property
     def store(self) -> KVStore:
@@ -76,7 +80,7 @@ class ModelRunner:
             features, stream = self.model.run_streams(image, hidden, context, parallel=dual)
             self.encoder.collect()
             self._settle(users, dict(zip(fresh, features, strict=True)))
-            context.visual = _spans(chunks)
+            context.visual = visual_spans(chunks)
             hidden = self.model.join(stream, context)
         else:
             features = self.encoder.encode_step(fresh)
@@ -165,37 +169,7 @@ def _positions(sequence: Sequence, start: int, end: int) -> Tensor:
     return torch.cat([sequence.positions[:, start:], late.expand(3, -1)], dim=1)
 
 
-def image_rows(chunks: Seq[Chunk]) -> Iterator[tuple[int, int, int, Sequence, int]]:
-    """Placeholder rows of a step: (first row, count, first feature row, sequence, image)."""
-    row = 0
-    for chunk in chunks:
-        for index in chunk.sequence.needed_images(chunk.start, chunk.end):
-            placed = chunk.sequence.images[index]
-            first, last = max(chunk.start, placed.start), min(chunk.end, placed.start + placed.image.num_tokens)
-            yield row + first - chunk.start, last - first, first - placed.start, chunk.sequence, index
-        row += chunk.count
-
-
-def seeing_rows(chunks: Seq[Chunk]) -> Iterator[tuple[int, int, Sequence, tuple[int, ...]]]:
-    """Rows of a step that see images by cross-attention: (first row, end, sequence, images)."""
-    row = 0
-    for chunk in chunks:
-        for sight in chunk.sequence.sights:
-            first, last = sight.overlap(chunk.start, chunk.end)
-            if first < last:
-                yield row + first - chunk.start, row + last - chunk.start, chunk.sequence, sight.images
-        row += chunk.count
-
-
 def _splice(hidden: Tensor, chunks: Seq[Chunk]) -> None:
     """Put image embeddings in the place of the placeholder rows of a step."""
     for row, count, offset, sequence, index in image_rows(chunks):
         hidden[row : row + count] = sequence.features[index].tensors[0][offset : offset + count]
-
-
-def _spans(chunks: Seq[Chunk]) -> list[VisualSpan]:
-    """Which rows of the step see which images."""
-    return [
-        VisualSpan(first, last, tuple(sequence.features[i] for i in images))
-        for first, last, sequence, images in seeing_rows(chunks)
-    ]

@@ -40,6 +40,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layer: int, context: ForwardContext,
     keys, values = context.kv.layer(layer)
     keys.index_copy_(1, context.new_slots, k.transpose(0, 1))
     values.index_copy_(1, context.new_slots, v.transpose(0, 1))
+    if context.paged is not None:
+        return context.paged.attention(q, keys, values, context.paged)
     if len(context.sequences) == 1:
         return _attend_one(q, keys, values, context.sequences[0], plan.masks[0])
     out = torch.empty_like(q)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from autoglm.model.paged import PagedRows
+
 
 @dataclass(frozen=True, slots=True)
 class KVSpec:
@@ -112,6 +114,7 @@ class ForwardContext:
         visual: empty for ``glm4v``.
         output_rows: int64, the rows whose result is wanted; ``None``: all. The last layer's MLP, most of that layer,
             is computed for these only.
+        paged: every row is one token, and attends through block tables; ``sequences`` is not read.
     """
 
     positions: Tensor
@@ -120,3 +123,4 @@ class ForwardContext:
     kv: KVStore
     visual: list[VisualSpan] = field(default_factory=list)
     output_rows: Tensor | None = None
+    paged: PagedRows | None = None

@@ -12,7 +12,7 @@ from autoglm.model.config import Glm4vConfig
 from autoglm.model.context import ForwardContext, ImageFeatures
 from autoglm.model.patches import encode_by_image, joined
 from autoglm.model.rope import rope_positions
-from autoglm.model.vision import Grid, VisionTower
+from autoglm.model.vision import Geometry, Grid, VisionTower
 from autoglm.parallel.collectives import ALONE, Communicator
 
 
@@ -68,6 +68,14 @@ class Glm4vModel(DecoderModel):
         if self.vision_parallel == "data":
             return encode_by_image(encode, patches, counts, self._no_tokens(), self.vision_comm)
         return encode(range(len(grids)), self.vision_comm)
+
+    def image_geometry(self, grid: Grid) -> Geometry:
+        """What encoding needs to know of an image's size."""
+        return self.visual.geometry([grid], self.device)
+
+    def encode_image(self, pixels: Tensor, grid: Grid, geometry: Geometry) -> ImageFeatures:
+        """One image on one rank; touches no host memory if ``pixels`` are on the device and of the model's dtype."""
+        return ImageFeatures((self.visual(pixels, [grid], geometry=geometry),))
 
     def rope_positions(self, num_tokens: int, images: Sequence[tuple[int, Grid]]) -> tuple[Tensor, int]:
         """See :func:`autoglm.model.rope.rope_positions`."""

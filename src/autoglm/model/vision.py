@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -15,6 +16,21 @@ from autoglm.model.rope import block_order, rotate_halves, vision_rotary
 from autoglm.parallel.collectives import ALONE, Communicator
 
 Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What depends on the images' sizes alone, on the device, of the patches that this rank computes.
+
+    Attributes:
+        share: which those are.
+        places: row and column of each frame's patches. cos, sin: ``[patches, 1, head_dim]``, of all images.
+    """
+
+    share: PatchRows
+    places: list[tuple[Tensor, Tensor]]
+    cos: Tensor
+    sin: Tensor
 
 
 class PatchEmbed(nn.Module):
@@ -120,32 +136,40 @@ class VisionTower(nn.Module):
         self.downsample = nn.Linear(config.hidden_size * config.merge_size**2, config.out_hidden_size)
         self.merger = PatchMerger(config)
 
-    def forward(self, pixels: Tensor, grids: list[Grid], comm: Communicator = ALONE) -> Tensor:
+    def geometry(self, grids: list[Grid], device: torch.device, comm: Communicator = ALONE) -> Geometry:
+        """For images of these sizes."""
+        merge = self.config.merge_size
+        frames = [(h, w) for t, h, w in grids for _ in range(t)]
+        share = PatchRows(tuple(h * w for h, w in frames), merge * merge, comm)
+        order = [
+            (r[start:end], c[start:end])
+            for (r, c), (start, end) in zip((_orders(h, w, merge) for h, w in frames), share.spans, strict=True)
+        ]
+        rotary = [vision_rotary(r, c, self.config.head_dim) for r, c in order]
+        cos = torch.cat([c for c, _ in rotary]).to(device)
+        sin = torch.cat([s for _, s in rotary]).to(device)
+        return Geometry(share, [(r.to(device), c.to(device)) for r, c in order], cos, sin)
+
+    def forward(
+        self, pixels: Tensor, grids: list[Grid], comm: Communicator = ALONE, geometry: Geometry | None = None
+    ) -> Tensor:
         """``pixels [patches, patch_values]`` of all images -> ``[patches / merge^2, out_hidden_size]``.
 
         Args:
             comm: ranks that each have the whole tower and compute some rows; all give the same arguments and get all.
+            geometry: of these sizes and these ranks, if the caller keeps it.
         """
         merge = self.config.merge_size
+        if geometry is None:
+            geometry = self.geometry(grids, pixels.device, comm)
+        share = geometry.share
+        x = self.post_conv_layernorm(self.patch_embed(share.own(pixels)))
         frames = [(h, w) for t, h, w in grids for _ in range(t)]
-        rows = PatchRows(tuple(h * w for h, w in frames), merge * merge, comm)
-        order = [
-            (r[start:end], c[start:end])
-            for (r, c), (start, end) in zip((_orders(h, w, merge) for h, w in frames), rows.spans, strict=True)
-        ]
-        device = pixels.device
-        x = self.post_conv_layernorm(self.patch_embed(rows.own(pixels)))
-        table = [
-            self.embeddings(r.to(device), c.to(device), h, w) for (r, c), (h, w) in zip(order, frames, strict=True)
-        ]
-        x = x + joined(table)
-        rotary = [vision_rotary(r, c, self.config.head_dim) for r, c in order]
-        cos = torch.cat([c for c, _ in rotary]).to(device)
-        sin = torch.cat([s for _, s in rotary]).to(device)
+        x = x + joined([self.embeddings(*at, *frame) for at, frame in zip(geometry.places, frames, strict=True)])
         for block in self.blocks:
-            x = block(x, cos, sin, rows)
+            x = block(x, geometry.cos, geometry.sin, share)
         x = self.post_layernorm(x).view(x.shape[0] // merge**2, merge * merge * self.config.hidden_size)
-        return rows.merged().whole(self.merger(self.downsample(x)))
+        return share.merged().whole(self.merger(self.downsample(x)))
 
 
 @lru_cache(maxsize=16)

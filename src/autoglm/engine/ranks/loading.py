@@ -38,15 +38,18 @@ def check_shares(path: Path, config: EngineConfig) -> None:
     model, size = empty_model(path), config.tensor_parallel_size
     check_sharding(model, size, config.vision_parallel)
     if config.quantization != "none":
-        check_device(device_of(config, place_of(config, 0)))
+        check_device(config.quantization, device_of(config, place_of(config, 0)))
         check_packing(model, config.quantization, size)
 
 
-def check_device(device: torch.device) -> None:
-    """Raise :class:`InvalidInputError` if packed weights do not work there."""
-    if device.type != "cpu":
+def check_device(scheme: str, device: torch.device) -> None:
+    """Raise :class:`InvalidInputError` if weights packed so do not work there."""
+    if scheme == "int8" and device.type != "cpu":
         raise InvalidInputError(
-            f"quantization works on the CPU, not on {device}", field="quantization", limit="cpu", value=str(device)
+            f"quantization int8 works on the CPU, not on {device}: use fp8",
+            field="quantization",
+            limit="cpu",
+            value=str(device),
         )
 
 
@@ -71,4 +74,4 @@ def load_part(
 
     if config.quantization == "none":
         return load_checkpoint(path, dtype=dtype, device=device, progress=progress, prepare=prepare)
-    return load_quantized(path, config.quantization, dtype=dtype, progress=progress, prepare=prepare)
+    return load_quantized(path, config.quantization, dtype=dtype, device=device, progress=progress, prepare=prepare)

@@ -20,7 +20,8 @@ from autoglm.engine.decode import DecodeRunner, images_seen, row_positions
 from autoglm.engine.ranks.executor import StepExecutor
 from autoglm.engine.ranks.group import RankGroup
 from autoglm.engine.ranks.messages import NewImage, Part, Span, Splice, Step
-from autoglm.engine.runner import ModelRunner, image_rows, seeing_rows
+from autoglm.engine.rows import image_rows, seeing_rows
+from autoglm.engine.runner import ModelRunner
 from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
 from autoglm.model.context import ForwardContext, ImageFeatures

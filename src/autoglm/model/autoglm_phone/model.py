@@ -33,7 +33,7 @@ from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.base import DecoderModel
 from autoglm.model.context import ForwardContext, ImageFeatures
 from autoglm.model.patches import encode_by_image
-from autoglm.model.vision import Grid
+from autoglm.model.vision import Geometry, Grid
 from autoglm.parallel.collectives import ALONE, Communicator
 
 
@@ -142,6 +142,14 @@ class AutoGLMPhoneModel(DecoderModel):
             counts = [self.visual_tokens] * len(grids)
             return encode_by_image(encode, counts, counts, self._no_tokens(), self.vision_comm)
         return encode(range(len(grids)), self.vision_comm)
+
+    def image_geometry(self, grid: Grid) -> Geometry:
+        """What encoding needs to know of an image's size."""
+        return self.visual.geometry(grid[1:], self.device)
+
+    def encode_image(self, pixels: Tensor, grid: Grid, geometry: Geometry) -> ImageFeatures:
+        """One image on one rank; touches no host memory if ``pixels`` are on the device and of the model's dtype."""
+        return self._absorb(self.visual(pixels, grid[1:], geometry=geometry))
 
     def encode_dual(
         self,

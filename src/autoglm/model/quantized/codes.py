@@ -6,6 +6,8 @@ llama.cpp's IQ4_NL). The kernels hold the same table, ``CODES`` in ``native/csrc
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -45,18 +47,24 @@ def unpack_int4(packed: Tensor, scales: Tensor) -> Tensor:
     """float32 ``[rows, cols]``."""
     rows = packed.shape[0]
     groups = packed.view(rows, -1, GROUP // 2).long()
-    codes = torch.tensor(CODES, device=packed.device)[torch.cat([groups & 15, groups >> 4], dim=2)]
+    codes = _table(packed.device)[torch.cat([groups & 15, groups >> 4], dim=2)]
     return (codes * scales.float().unsqueeze(2)).view(rows, -1)
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    """On the device once: a recorded step cannot fetch it from the host."""
+    return torch.tensor(CODES, device=device)
 
 
 def _pack_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     rows, cols = weight.shape
     groups = weight.reshape(-1, GROUP)
-    codes = torch.tensor(CODES)
+    codes = _table(weight.device)
     middles = (codes[1:] + codes[:-1]) / 2
     largest = groups.gather(1, groups.abs().argmax(dim=1, keepdim=True))
-    best = torch.full((len(groups), 1), torch.inf)
-    scales, indices = torch.zeros_like(best), torch.zeros(groups.shape, dtype=torch.int64)
+    best = torch.full((len(groups), 1), torch.inf, device=weight.device)
+    scales, indices = torch.zeros_like(best), torch.zeros(groups.shape, dtype=torch.int64, device=weight.device)
     for end in (CODES[0], CODES[-1]):
         for shrink in _SHRINK:
             # The group's largest weight takes one end of the table, or a little beyond it.

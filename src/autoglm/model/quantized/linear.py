@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from autoglm.errors import InvalidInputError
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.layers import FusedLinear
+from autoglm.model.quantized import fp8
 from autoglm.model.quantized.codes import GROUP, pack_int4, pack_int8, unpack_int4, unpack_int8
 from autoglm.model.quantized.unpacking import unpack_natively
 from autoglm.model.registry import Model
@@ -16,8 +17,13 @@ from autoglm.model.sharding import sharding_of
 from autoglm.parallel.collectives import ALONE, Communicator
 
 SCHEMES = ("int8", "int4")
+"""Those that the CPU's kernels read."""
+ALL_SCHEMES = (*SCHEMES, "fp8")
 _BY_COLUMNS = ("o_proj", "down_proj")
 """Layers whose columns are shared out over ranks; of the others, rows."""
+_NAMES = {torch.int8: "int8", torch.uint8: "int4", fp8.DTYPE: "fp8"}
+_ROWS_AT_ONCE = 4096
+_CPU = torch.device("cpu")
 
 
 class QuantizedLinear(nn.Module):
@@ -33,9 +39,9 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("packed", packed)
         self.register_buffer("scales", scales)
         self.register_buffer("bias", bias)
-        self.scheme = "int8" if packed.dtype == torch.int8 else "int4"
+        self.scheme = _NAMES[packed.dtype]
         self.rows = packed.shape[0]
-        self.cols = packed.shape[1] * (1 if self.scheme == "int8" else 2)
+        self.cols = packed.shape[1] * (2 if self.scheme == "int4" else 1)
 
     @classmethod
     def of(cls, module: nn.Module, scheme: str, columns: Communicator = ALONE) -> QuantizedLinear:
@@ -50,7 +56,7 @@ class QuantizedLinear(nn.Module):
             packed = pack_int4(weight)
         else:
             largest = columns.all_gather(weight.float().abs().amax(dim=1)[None], 0).amax(dim=0)
-            packed = pack_int8(weight, largest)
+            packed = fp8.pack_fp8(weight, largest) if scheme == "fp8" else pack_int8(weight, largest)
         return cls(*packed, None if bias is None else bias.detach().float())
 
     def weight_as_float(self) -> Tensor:
@@ -58,10 +64,23 @@ class QuantizedLinear(nn.Module):
         out = unpack_natively(self.packed, self.scales, self.cols)
         if out is not None:
             return out
-        return (unpack_int8 if self.scheme == "int8" else unpack_int4)(self.packed, self.scales)
+        return _UNPACK[self.scheme](self.packed, self.scales)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight_as_float().to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.scheme == "fp8":
+            return fp8.linear(x, self.packed, self.scales, bias)
+        return F.linear(x, self._weight_as(x.dtype), bias)
+
+    def _weight_as(self, dtype: torch.dtype) -> Tensor:
+        """Unpacked; on a GPU by parts, since what unpacking takes meanwhile is many times the result."""
+        if self.packed.device.type == "cpu":
+            return self.weight_as_float().to(dtype)
+        parts = zip(self.packed.split(_ROWS_AT_ONCE), self.scales.split(_ROWS_AT_ONCE), strict=True)
+        return torch.cat([_UNPACK[self.scheme](packed, scales).to(dtype) for packed, scales in parts])
+
+
+_UNPACK = {"int8": unpack_int8, "int4": unpack_int4, "fp8": fp8.unpack_fp8}
 
 
 def quantized_names(model: Model) -> list[str]:
@@ -83,9 +102,14 @@ def quantized_names(model: Model) -> list[str]:
     return names if model.stage is not None and not model.stage.is_last else [*names, "lm_head"]
 
 
-def scheme_of(name: str, scheme: str) -> str:
-    """The head decides between tokens: it is never packed below 8 bits."""
-    return "int8" if name == "lm_head" else scheme
+def scheme_of(name: str, scheme: str, device: torch.device = _CPU) -> str:
+    """How the layer ``name`` is packed."""
+    return head_scheme(scheme, device) if name == "lm_head" else scheme
+
+
+def head_scheme(scheme: str, device: torch.device) -> str:
+    """The head decides between tokens: it is never packed below 8 bits. Which 8 a device multiplies differs."""
+    return "int8" if scheme != "fp8" and device.type == "cpu" else "fp8"
 
 
 def put(model: Model, name: str, layer: QuantizedLinear) -> None:
@@ -94,13 +118,14 @@ def put(model: Model, name: str, layer: QuantizedLinear) -> None:
     setattr(model.get_submodule(parent), attribute, layer)
 
 
-def quantize(model: Model, scheme: str) -> None:
-    """Pack a loaded model's layers one after the other; the ranks that share it do so together."""
+def quantize(model: Model, scheme: str, device: torch.device = _CPU) -> None:
+    """Pack a loaded model's layers one after the other, where they are, to decode on ``device``; the ranks that share
+    the model do so together."""
     for name in quantized_names(model):
         module = model.get_submodule(name)
         assert isinstance(module, nn.Linear | FusedLinear)
         columns = model.comm if name.endswith(_BY_COLUMNS) else ALONE
-        put(model, name, QuantizedLinear.of(module, scheme_of(name, scheme), columns))
+        put(model, name, QuantizedLinear.of(module, scheme_of(name, scheme, device), columns))
 
 
 def check_packing(model: Model, scheme: str, size: int) -> None:

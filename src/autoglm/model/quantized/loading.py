@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autoglm.errors import InvalidInputError
 from autoglm.model.loading import LoadProgress, checkpoint_targets, empty_model, fill
-from autoglm.model.quantized.linear import SCHEMES, QuantizedLinear, put, quantize, quantized_names
+from autoglm.model.quantized.linear import ALL_SCHEMES, QuantizedLinear, head_scheme, put, quantize, quantized_names
 from autoglm.model.quantized.store import QuantizedStore
 from autoglm.model.registry import Model
 
@@ -20,11 +20,14 @@ def load_quantized(
     scheme: str,
     *,
     dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
     store: Path | None = None,
     progress: LoadProgress | None = None,
     prepare: Callable[[Model], None] | None = None,
 ) -> Model:
-    """As :func:`autoglm.model.loading.load_checkpoint` on the CPU, with int8 or int4 weights in the decoder.
+    """As :func:`autoglm.model.loading.load_checkpoint`, with int8, int4 or fp8 weights in the decoder.
+
+    They are packed in host memory, which so must hold the checkpoint, and sent to the device then.
 
     Args:
         dtype: of what is not packed.
@@ -34,25 +37,27 @@ def load_quantized(
     Raises:
         InvalidInputError: no such scheme. Further as loading does.
     """
-    if scheme not in SCHEMES:
+    if scheme not in ALL_SCHEMES:
         raise InvalidInputError(
-            f"quantization must be one of {', '.join(SCHEMES)}, got {scheme}", field="quantization", value=scheme
+            f"quantization must be one of {', '.join(ALL_SCHEMES)}, got {scheme}", field="quantization", value=scheme
         )
+    device = torch.device(device)
     kept = None if store is None else QuantizedStore(store)
-    file = None if kept is None else kept.file_of(path, scheme)
+    head = head_scheme(scheme, device)
+    file = None if kept is None else kept.file_of(path, scheme if head in ("int8", scheme) else f"{scheme}-{head}")
     packed = kept.read(file) if kept is not None and file is not None else None
     model = empty_model(path)
     if packed is not None and install(model, packed):
         fill(model, path, dtype, torch.device("cpu"), progress, skip=packed_targets(path, model))
-        return model.eval()
+        return model.eval().to(device)
     model = empty_model(path)
     if prepare is not None:
         prepare(model)
     fill(model, path, dtype, torch.device("cpu"), progress)
-    quantize(model, scheme)
+    quantize(model, scheme, device)
     if kept is not None and file is not None:
         kept.write(file, extract(model))
-    return model.eval()
+    return model.eval().to(device)
 
 
 def extract(model: Model) -> dict[str, Tensor]:

@@ -1,0 +1,323 @@
+"""Both layouts at 9 B shapes on a CUDA device: first token, time per token, shares of the device's own ceilings.
+
+    python -m benchmarks.gpu                     random bf16 weights, 1080x2400 screenshots, batches of 1, 8 and 32
+    python -m benchmarks.gpu --quantization fp8 --out benchmarks/results/gpu_fp8.json
+    python -m benchmarks.gpu --smoke             the same code on the CPU: tiny shapes, small pictures
+
+TTFT runs from the PNG's bytes to the first token, decoding and processing included. TPOT is the median of the steps in
+which every request of the batch got one token; there are no drafts. Ceilings are measured before: a large copy, and a
+large product of the same type. `transformers` gets the same prompts, already processed, in the layout it knows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import io
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from PIL import Image
+
+from autoglm.engine import Engine, EngineConfig
+from autoglm.errors import AutoGLMError, InvalidInputError
+from autoglm.messages import ChatMessage, ImagePart, Output, SamplingParams, Submit, TextPart
+from autoglm.model.quantized.linear import quantize
+from autoglm.prompt import Prompt
+from benchmarks import results
+from benchmarks.gpu_models import (
+    LAYOUTS,
+    bytes_of_a_step,
+    engine_of,
+    operations_of_a_prompt,
+    random_model,
+    write_folder,
+)
+from benchmarks.gpu_peer import Peer, synchronize
+from benchmarks.results import Failure, Load, Result, Row
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
+PEER = "transformers"
+_TEXT = "open the shop and look for a blue lamp. " * 12
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured. ``screen``: width and height in pixels. ``side``: of the ceilings' square matrices."""
+
+    device: torch.device
+    dtype: torch.dtype
+    smoke: bool
+    screen: tuple[int, int]
+    batches: tuple[int, ...]
+    new_tokens: int
+    repetitions: int
+    side: int
+
+    @property
+    def size(self) -> str:
+        return "tiny" if self.smoke else "9b"
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """Of this device, measured: bytes read and written, and operations of a product, a second."""
+
+    bandwidth: float
+    operations: float
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """The full plan on CUDA, or the small one on the CPU.
+
+    Raises:
+        InvalidInputError: there is no CUDA device, and no ``--smoke``.
+    """
+    if options.smoke:
+        return Plan(torch.device("cpu"), torch.float32, True, (112, 168), (1, 2), 8, 1, 256)
+    if not torch.cuda.is_available():
+        raise InvalidInputError(
+            "this benchmark needs a CUDA device; --smoke runs its code on the CPU at tiny shapes",
+            field="device",
+            limit="cuda",
+            value="cpu",
+        )
+    batches = tuple(options.batches)
+    return Plan(torch.device("cuda"), torch.bfloat16, False, (1080, 2400), batches, 128, options.repetitions, 8192)
+
+
+def ceilings(plan: Plan) -> Ceilings:
+    """By the quickest of some copies and products."""
+    a = torch.randn(plan.side, plan.side, device=plan.device).to(plan.dtype)
+    b, source = torch.empty_like(a), a.repeat(8, 1)
+    target = torch.empty_like(source)
+    copy = min(_timed(plan.device, lambda: target.copy_(source)) for _ in range(8))
+    product = min(_timed(plan.device, lambda: torch.mm(a, a, out=b)) for _ in range(8))
+    return Ceilings(2 * source.nbytes / copy, 2.0 * plan.side**3 / product)
+
+
+def _timed(device: torch.device, job: Any) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    job()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def screenshot(size: tuple[int, int], seed: int) -> bytes:
+    """A PNG that no other seed makes: noise at an eighth of the size, enlarged."""
+    noise = torch.Generator().manual_seed(seed)
+    small = torch.randint(0, 256, (size[1] // 8, size[0] // 8, 3), generator=noise, dtype=torch.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(small.numpy()).resize(size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def question(plan: Plan, seed: int, *, image: bool) -> list[ChatMessage]:
+    """A user's turn that begins as no other does."""
+    text = TextPart(f"{seed}: {_TEXT}")
+    return [ChatMessage("user", [ImagePart(screenshot(plan.screen, seed)), text] if image else [text])]
+
+
+def ask(engine: Engine, questions: list[list[ChatMessage]], new_tokens: int) -> tuple[float, list[float]]:
+    """Seconds to the last request's first token, and of each later step in which all requests got one token."""
+    sampling = SamplingParams(temperature=0.0, max_tokens=new_tokens, ignore_eos=True)
+    start = last = time.perf_counter()
+    for number, messages in enumerate(questions):
+        engine.submit(Submit(id=str(number), messages=messages, sampling=sampling))
+    begun: set[str] = set()
+    first, steps = 0.0, []
+    while engine.has_work:
+        if not engine.can_step:
+            time.sleep(0.0002)
+            continue
+        tokens = [e.id for e in engine.step() if isinstance(e, Output) and e.token_ids]
+        now = time.perf_counter()
+        if len(begun) == len(questions) and len(set(tokens)) == len(questions):
+            steps.append(now - last)
+        begun.update(tokens)
+        if len(begun) == len(questions) and not first:
+            first = now - start
+        last = now
+    return first, steps
+
+
+def measure_layout(plan: Plan, layout: str, config: EngineConfig, found: Ceilings) -> list[Row]:
+    """All rows of one layout, the baseline's included where it knows the layout."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder), layout, smoke=plan.smoke)
+        model = random_model(Path(folder), plan.dtype, plan.device)
+        if config.quantization != "none":
+            quantize(model, config.quantization, plan.device)
+        engine = engine_of(model, Path(folder), config)
+        prompt = engine.prompts.build(question(plan, 0, image=True))
+        text = engine.prompts.build(question(plan, 0, image=False))
+        row = partial(Row, size=plan.size, threads=torch.get_num_threads(), precision=_precision(plan, config))
+        ours = _ours(plan, layout, engine)
+        patches = _patches(prompt)
+        del engine
+        step = {rows: bytes_of_a_step(model, rows, len(text.token_ids) + plan.new_tokens // 2) for rows in plan.batches}
+        work = operations_of_a_prompt(model, len(prompt.token_ids), patches)
+        del model
+        _free(plan.device)
+        theirs = _theirs(plan, Peer(Path(folder), plan.dtype, plan.device), prompt, text) if layout == "glm4v" else {}
+        _free(plan.device)
+    rows = [_time(row, f"{layout} {case}", "autoglm", times, theirs.get(case)) for case, times in ours.items()]
+    rows += [_time(row, f"{layout} {case}", PEER, times, None) for case, times in theirs.items()]
+    shares = {_case(n): size / found.bandwidth / median(ours[_case(n)]) for n, size in step.items()}
+    shares["TTFT of a screenshot"] = work / found.operations / median(ours["TTFT of a screenshot"])
+    for case, share in shares.items():
+        of = "operations" if case.startswith("TTFT") else "bandwidth"
+        made = partial(row, case=f"{layout} {case}", subject="autoglm", metric=f"share of {of}", unit="share")
+        rows.append(made(value=share, best=share, baseline="", ratio=None, repetitions=plan.repetitions))
+    return rows
+
+
+def _case(rows: int) -> str:
+    return f"TPOT of {rows}"
+
+
+def _ours(plan: Plan, layout: str, engine: Engine) -> dict[str, list[float]]:
+    """Seconds by case. The first runs compile and record, and do not count."""
+    image = layout == "autoglm_phone"  # there every step reads the screenshot
+    times: dict[str, list[float]] = {"TTFT of a screenshot": []}
+    for repetition in range(-2, plan.repetitions):
+        first, _ = ask(engine, [question(plan, 100 + repetition, image=True)], 1)
+        times["TTFT of a screenshot"] += [first] if repetition >= 0 else []
+    for rows in plan.batches:
+        ask(engine, [question(plan, 1000 + n, image=image) for n in range(rows)], plan.new_tokens)
+        _, steps = ask(engine, [question(plan, 2000 + n, image=image) for n in range(rows)], plan.new_tokens)
+        times[_case(rows)] = steps
+    return times
+
+
+def _theirs(plan: Plan, peer: Peer, prompt: Prompt, text: Prompt) -> dict[str, list[float]]:
+    peer.seconds(prompt, 1, 1)
+    times = {"TTFT of a screenshot": [peer.seconds(prompt, 1, 1) for _ in range(plan.repetitions)]}
+    for rows in plan.batches:
+        peer.seconds(text, rows, 2)
+        one, many = peer.seconds(text, rows, 1), peer.seconds(text, rows, plan.new_tokens)
+        times[_case(rows)] = [max(many - one, 1e-9) / (plan.new_tokens - 1)]
+    return times
+
+
+def _time(row: Any, case: str, subject: str, times: list[float], baseline: list[float] | None) -> Row:
+    value = median(times) * 1e3
+    made: Row = row(
+        case=case,
+        subject=subject,
+        metric="latency",
+        unit="ms",
+        value=value,
+        best=min(times) * 1e3,
+        baseline="" if baseline is None else PEER,
+        ratio=None if baseline is None else results.ratio(value, median(baseline) * 1e3, "ms"),
+        repetitions=len(times),
+    )
+    return made
+
+
+def _patches(prompt: Prompt) -> int:
+    return sum(t * h * w for t, h, w in (placed.image.grid for placed in prompt.images))
+
+
+def _precision(plan: Plan, config: EngineConfig) -> str:
+    return config.quantization if config.quantization != "none" else str(plan.dtype).removeprefix("torch.")
+
+
+def _free(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def run(options: argparse.Namespace) -> Result:
+    """Measure what was asked for. A layout that fails is named in the result; the other is measured all the same."""
+    plan = plan_of(options)
+    config = EngineConfig(
+        device=plan.device.type,
+        max_running=max(plan.batches),
+        native_decode=False,
+        decode_graphs="eager" if plan.smoke else options.decode_graphs,
+        paged_attention=options.paged_attention,
+        quantization=options.quantization,
+        encoder_graphs=options.encoder_graphs,
+        kv_cache_bytes=16 * 2**20 if plan.smoke else None,
+        max_batch_tokens=1024 if plan.smoke else 8192,
+    )
+    start = os.getloadavg()[0]
+    found = ceilings(plan)
+    rows, failures = [], []
+    for layout in options.layouts:
+        try:
+            rows += measure_layout(plan, layout, config, found)
+        except (AutoGLMError, RuntimeError) as error:
+            failures.append(
+                Failure(
+                    subject="autoglm", size=plan.size, threads=torch.get_num_threads(), case=layout, reason=str(error)
+                )
+            )
+    end = os.getloadavg()[0]
+    name = torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else "CPU"
+    return Result(
+        name="gpu",
+        date=results.now(),
+        commit=results.commit(ROOT),
+        machine=results.machine(),
+        load=Load(start=start, end=end, highest=max(start, end)),
+        versions={"torch": str(torch.__version__), "cuda": str(torch.version.cuda)},
+        settings={
+            "device": name,
+            "screen": "x".join(map(str, plan.screen)),
+            "bandwidth": f"{found.bandwidth / 1e9:.1f} GB/s",
+            "operations": f"{found.operations / 1e12:.3f} TFLOP/s",
+            "decode_graphs": config.decode_graphs,
+            "paged_attention": config.paged_attention,
+            "encoder_graphs": str(config.encoder_graphs),
+        },
+        rows=rows,
+        failures=failures,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and write the result; status 1 if a layout failed, 2 if there is no device."""
+    options = _arguments(arguments)
+    try:
+        result = run(options)
+    except InvalidInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    results.write(result, options.out)
+    for row in result.rows:
+        print(f"{row.case}, {row.subject}, {row.metric}: {row.value:.3f} {row.unit}")
+    for failure in result.failures:
+        print(f"{failure.case} failed: {failure.reason}", file=sys.stderr)
+    return 1 if result.failures else 0
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="on the CPU, at tiny shapes")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--decode-graphs", choices=("auto", "eager", "off"), default="auto")
+    parser.add_argument("--paged-attention", choices=("auto", "kernel", "gather", "off"), default="auto")
+    parser.add_argument("--quantization", choices=("none", "fp8", "int4"), default="none")
+    parser.add_argument("--encoder-graphs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
