@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor
 
 from autoglm.engine import Engine, EngineConfig
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
@@ -75,7 +76,7 @@ def bytes_of_a_step(model: Model, rows: int, tokens: int) -> int:
     Args:
         tokens: KV length of each row. Of the described layout, one image's cross-attention keys and values, too.
     """
-    tensors = [*model.decoder.layers.parameters(), *model.lm_head.parameters()]
+    tensors: list[Tensor] = [*model.decoder.layers.parameters(), *model.lm_head.parameters()]
     tensors += [*model.decoder.layers.buffers(), *model.lm_head.buffers()]
     each = tokens * model.kv_spec.bytes_per_token
     if isinstance(model, AutoGLMPhoneModel):

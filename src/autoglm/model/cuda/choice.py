@@ -59,7 +59,7 @@ def worse(kv: KVStore, heads: int, block_size: int) -> str | None:
     for tensor in (keys, values):
         # Only the blocks of the trial: pages of the pool that nobody wrote stay untouched.
         slots = (
-            rows.tables.unique().long()[:, None] * block_size + torch.arange(block_size, device=keys.device)
+            torch.unique(rows.tables).long()[:, None] * block_size + torch.arange(block_size, device=keys.device)
         ).flatten()
         tensor[:, slots] = torch.randn(tensor.shape[0], len(slots), tensor.shape[2], device=keys.device).to(keys)
     try:

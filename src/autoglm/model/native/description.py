@@ -50,7 +50,8 @@ def unfit(model: Model) -> str | None:
         return f"it is on {model.device}"
     if model.dtype not in _TYPES:
         return f"its dtype is {model.dtype}"
-    if isinstance(model.lm_head, QuantizedLinear) and model.lm_head.scheme == "fp8":
+    head: nn.Module = model.lm_head
+    if isinstance(head, QuantizedLinear) and head.scheme == "fp8":
         return "the kernels do not read fp8 weights"
     return None
 

@@ -76,7 +76,7 @@ class QuantizedLinear(nn.Module):
         """Unpacked; on a GPU by parts, since what unpacking takes meanwhile is many times the result."""
         if self.packed.device.type == "cpu":
             return self.weight_as_float().to(dtype)
-        parts = zip(self.packed.split(_ROWS_AT_ONCE), self.scales.split(_ROWS_AT_ONCE), strict=True)
+        parts = zip(torch.split(self.packed, _ROWS_AT_ONCE), torch.split(self.scales, _ROWS_AT_ONCE), strict=True)
         return torch.cat([_UNPACK[self.scheme](packed, scales).to(dtype) for packed, scales in parts])
 
 
