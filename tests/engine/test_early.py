@@ -26,15 +26,22 @@ class Gate:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._tickets = threading.Semaphore(0)
+        self.waiting = 0
+        self._tickets, self._lock = threading.Semaphore(0), threading.Lock()
         encode = engine.prompts.tokens.encode
 
         def held(text: str) -> list[int]:
             if threading.current_thread().name.startswith("prompt"):
+                self._count(1)  # its images are there by now
                 assert self._tickets.acquire(timeout=60)
+                self._count(-1)
             return encode(text)
 
         setattr(engine.prompts.tokens, "encode", held)  # noqa: B010 - the type checker knows it as a method
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self.waiting += change
 
     def let(self, builds: int = 1) -> None:
         """So many go on."""
@@ -97,10 +104,17 @@ def test_a_prompt_that_comes_during_the_encoding_waits_for_it(tmp_path: Path) ->
         return encode(pixels, grids)
 
     engine.model.encode_images = slow
+    gate = Gate(engine)
     request = driver.submit([user(A, B, "open")], SHORT)
-    until(lambda: engine.runner.encoder.busy or bool(engine.step()))
-    go.set()
+    until(lambda: engine.can_step)
+    engine.step()
+    assert engine.runner.encoder.busy
+    gate.let()
+    until(lambda: engine.admission.has_ready)
+    release = threading.Timer(0.1, go.set)  # by then the step waits
+    release.start()
     driver.drain()
+    release.join()
     assert len(driver.results[request, 0].tokens) == 4
     assert sum(calls) == 2 == engine.visual.counters.misses
 
@@ -160,9 +174,7 @@ def test_prompts_that_are_there_come_first(checkpoint: Path) -> None:
     engine, gate = driver.engine, Gate(driver.engine)
     driver.submit([user(A, "open")], SHORT)
     until(lambda: len(engine.admission.decoded) == 1)
-    gate.let()  # for the prompt below: a worker is not asked twice
     prompt = engine.prompts.build([user("look at this " * 20)])
-    gate._tickets.acquire(blocking=False)
     engine.submit_prompt("first", prompt, SHORT)
     driver.step()
     assert engine.scheduler.running[0].remaining > 1

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from autoglm.messages import ChatMessage
 from tests.engine.harness import COLD, Driver, engine_of, screen, user
-from tests.engine.test_early import PATCHES, SHORT, Gate
+from tests.engine.test_early import PATCHES, SHORT, Gate, until
 
 SCREENS = [screen(i, 56, 84) for i in range(24)]  # many: one that was shown is not encoded early again
 BROKEN = SCREENS[0][:50]
@@ -40,12 +40,14 @@ class EarlyMachine(RuleBasedStateMachine):
         self.building += 1
         messages = [user(*parts, *([] if fault is None else [fault]))]
         self.messages[self.driver.submit(messages, SHORT, cache_salt=salt)] = messages
+        until(lambda: self.gate.waiting == self.building)  # its images are decoded
 
     @rule()
     def tokenise(self) -> None:
         if self.building:
             self.building -= 1
             self.gate.let()
+            until(lambda: self.gate.waiting == self.building)
 
     @rule(steps=st.integers(1, 3))
     def step(self, steps: int) -> None:

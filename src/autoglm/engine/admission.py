@@ -68,8 +68,7 @@ class Admission:
 
     Attributes:
         decoded: with ``early_images``, images in the order in which their pixels came, while their prompts are still
-            being built. Those of finished and cancelled ones go with
-            the next step.
+            being built. Those of finished and cancelled ones go with the next step.
         wake: called on a worker's thread when something has become ready.
     """
 

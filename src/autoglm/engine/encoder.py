@@ -88,7 +88,7 @@ class ImageEncoder:
     def encode_step(self, images: Mapping[FeatureKey, ProcessedImage]) -> list[ImageFeatures]:
         """Features of all ``images``, of which some may be under way. The image thread may call it: what is under way
         there is done when it does."""
-        if self._future is None:
+        if self._future is None or self._under_way.keys().isdisjoint(images):
             return self.encode(list(images.values()))
         known = dict(zip(self._under_way, self._future.result(), strict=True))
         rest = [key for key in images if key not in known]
