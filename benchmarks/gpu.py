@@ -39,7 +39,8 @@ from benchmarks.gpu_models import (
     engine_of,
     operations_of_a_prompt,
     random_model,
-    write_folder,
+    write_model_config,
+    write_prompt_parts,
 )
 from benchmarks.gpu_peer import Peer, synchronize
 from benchmarks.results import Failure, Load, Result, Row
@@ -151,26 +152,24 @@ def ask(engine: Engine, questions: list[list[ChatMessage]], new_tokens: int) -> 
     return first, steps
 
 
-def measure_layout(plan: Plan, layout: str, config: EngineConfig, found: Ceilings) -> list[Row]:
-    """All rows of one layout, the baseline's included where it knows the layout."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_folder(Path(folder), layout, smoke=plan.smoke)
-        model = random_model(Path(folder), plan.dtype, plan.device)
-        if config.quantization != "none":
-            quantize(model, config.quantization, plan.device)
-        engine = engine_of(model, Path(folder), config)
-        prompt = engine.prompts.build(question(plan, 0, image=True))
-        text = engine.prompts.build(question(plan, 0, image=False))
-        row = partial(Row, size=plan.size, threads=torch.get_num_threads(), precision=_precision(plan, config))
-        ours = _ours(plan, layout, engine)
-        patches = _patches(prompt)
-        del engine
-        step = {rows: bytes_of_a_step(model, rows, len(text.token_ids) + plan.new_tokens // 2) for rows in plan.batches}
-        work = operations_of_a_prompt(model, len(prompt.token_ids), patches)
-        del model
-        _free(plan.device)
-        theirs = _theirs(plan, Peer(Path(folder), plan.dtype, plan.device), prompt, text) if layout == "glm4v" else {}
-        _free(plan.device)
+def measure_layout(plan: Plan, folder: Path, layout: str, config: EngineConfig, found: Ceilings) -> list[Row]:
+    """All rows of one layout, whose configuration is in ``folder``; the baseline's, where it knows the layout."""
+    model = random_model(folder, plan.dtype, plan.device)
+    if config.quantization != "none":
+        quantize(model, config.quantization, plan.device)
+    engine = engine_of(model, folder, config)
+    prompt = engine.prompts.build(question(plan, 0, image=True))
+    text = engine.prompts.build(question(plan, 0, image=False))
+    row = partial(Row, size=plan.size, threads=torch.get_num_threads(), precision=_precision(plan, config))
+    ours = _ours(plan, layout, engine)
+    patches = _patches(prompt)
+    del engine
+    step = {rows: bytes_of_a_step(model, rows, len(text.token_ids) + plan.new_tokens // 2) for rows in plan.batches}
+    work = operations_of_a_prompt(model, len(prompt.token_ids), patches)
+    del model
+    _free(plan.device)
+    theirs = _theirs(plan, Peer(folder, plan.dtype, plan.device), prompt, text) if layout == "glm4v" else {}
+    _free(plan.device)
     rows = [_time(row, f"{layout} {case}", "autoglm", times, theirs.get(case)) for case, times in ours.items()]
     rows += [_time(row, f"{layout} {case}", PEER, times, None) for case, times in theirs.items()]
     shares = {_case(n): size / found.bandwidth / median(ours[_case(n)]) for n, size in step.items()}
@@ -240,6 +239,24 @@ def _free(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def _measure(
+    options: argparse.Namespace, plan: Plan, config: EngineConfig, found: Ceilings
+) -> tuple[list[Row], list[Failure]]:
+    rows: list[Row] = []
+    failures: list[Failure] = []
+    failure = partial(Failure, subject="autoglm", size=plan.size, threads=torch.get_num_threads())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ids = write_prompt_parts(folder, options.tokenizer)
+        for layout in options.layouts:
+            write_model_config(folder, layout, ids, smoke=plan.smoke)
+            try:
+                rows += measure_layout(plan, folder, layout, config, found)
+            except (AutoGLMError, RuntimeError) as error:
+                failures.append(failure(case=layout, reason=str(error)))
+    return rows, failures
+
+
 def run(options: argparse.Namespace) -> Result:
     """Measure what was asked for. A layout that fails is named in the result; the other is measured all the same."""
     plan = plan_of(options)
@@ -256,18 +273,9 @@ def run(options: argparse.Namespace) -> Result:
     )
     start = os.getloadavg()[0]
     found = ceilings(plan)
-    rows, failures = [], []
-    for layout in options.layouts:
-        try:
-            rows += measure_layout(plan, layout, config, found)
-        except (AutoGLMError, RuntimeError) as error:
-            failures.append(
-                Failure(
-                    subject="autoglm", size=plan.size, threads=torch.get_num_threads(), case=layout, reason=str(error)
-                )
-            )
+    rows, failures = _measure(options, plan, config, found)
     end = os.getloadavg()[0]
-    name = torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else "CPU"
+    card = torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else "CPU"
     return Result(
         name="gpu",
         date=results.now(),
@@ -276,7 +284,7 @@ def run(options: argparse.Namespace) -> Result:
         load=Load(start=start, end=end, highest=max(start, end)),
         versions={"torch": str(torch.__version__), "cuda": str(torch.version.cuda)},
         settings={
-            "device": name,
+            "device": card,
             "screen": "x".join(map(str, plan.screen)),
             "bandwidth": f"{found.bandwidth / 1e9:.1f} GB/s",
             "operations": f"{found.operations / 1e12:.3f} TFLOP/s",
@@ -315,6 +323,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--paged-attention", choices=("auto", "kernel", "gather", "off"), default="auto")
     parser.add_argument("--quantization", choices=("none", "fp8", "int4"), default="none")
     parser.add_argument("--encoder-graphs", type=int, default=2)
+    parser.add_argument("--tokenizer", type=Path, help="folder of a synthetic checkpoint; default: one made now")
     parser.add_argument("--out", type=Path, default=RESULT)
     return parser.parse_args(arguments)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from autoglm.engine import Engine, EngineConfig
@@ -36,10 +37,18 @@ _ROPE = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor":
 _VISION = {"hidden_size": 1536, "depth": 24, "num_heads": 12, "out_hidden_size": 4096, "intermediate_size": 13696}
 
 
-def write_folder(folder: Path, layout: str, *, smoke: bool) -> dict[str, Any]:
-    """Everything of a checkpoint but its weights: a small tokenizer, and the sizes of the 9 B model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ids = write_tokenizer(folder)
+def write_prompt_parts(folder: Path, source: Path | None) -> dict[str, int]:
+    """Tokenizer, template and image options: a synthetic checkpoint's, or made now. Ids of the named tokens."""
+    if source is None:
+        return write_tokenizer(folder)
+    for file in source.iterdir():
+        if file.is_file() and "safetensors" not in file.name:
+            shutil.copy(file, folder)
+    return dict(Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab(with_added_tokens=True))
+
+
+def write_model_config(folder: Path, layout: str, ids: dict[str, int], *, smoke: bool) -> None:
+    """The sizes of the 9 B model, or tiny ones; there are no weights."""
     stops = [ids[name] for name in STOP_TOKENS]
     if layout == "glm4v":
         raw = synthetic_config("tiny", ids, stops)
@@ -51,7 +60,6 @@ def write_folder(folder: Path, layout: str, *, smoke: bool) -> dict[str, Any]:
         if not smoke:
             raw |= {name: reference_config()[name] for name in ("text_config", "vision_config", "fusion_config")}
     write_configs(folder, raw, stops)
-    return raw
 
 
 def random_model(folder: Path, dtype: torch.dtype, device: torch.device) -> Model:

@@ -10,9 +10,9 @@ import torch
 from benchmarks import gpu, results
 
 
-def test_smoke_form(tmp_path: Path) -> None:
+def test_smoke_form(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    assert gpu.main(["--smoke", "--out", str(out)]) == 0
+    assert gpu.main(["--smoke", "--tokenizer", str(checkpoint), "--out", str(out)]) == 0
     result = results.read(out)
     found = {(r.case, r.subject, r.metric): r for r in result.rows}
     for layout in ("glm4v", "autoglm_phone"):

@@ -94,8 +94,11 @@ class StaticDecode:
         rows = sum(chunk.count for chunk in chunks)
         if rows > self.sizes[-1] or rows != len(chunks) + sum(len(chunk.draft) for chunk in chunks):
             return False
+        # Reading a sampled token waits for the step; without one the buffers could be filled again too early.
+        if not all(self._fits(chunk) for chunk in chunks) or not any(chunk.samples for chunk in chunks):
+            return False
         longest = max(chunk.end for chunk in chunks)
-        if longest > self._tokens or not all(self._fits(chunk) for chunk in chunks):
+        if longest > self._tokens:
             return False
         for row, (chunk, offset) in enumerate((c, i) for c in chunks for i in range(c.count)):
             self._put(row, chunk, offset)

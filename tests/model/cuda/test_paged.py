@@ -94,7 +94,7 @@ def check_kernel(case: Case) -> None:
 
 
 @given(cases(70, [16, 64, 128]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_gathered(case: Case) -> None:
     tensors = case.tensors()
     tolerance = TOLERANCE[case.dtype]
@@ -117,6 +117,7 @@ def test_kernel_on_random_tables(case: Case) -> None:
 
 
 @given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 32768), st.integers(1, 200))
+@settings(max_examples=50)
 def test_splits_fill_the_device_and_are_no_smaller_than_a_tile(rows: int, heads: int, tokens: int, units: int) -> None:
     splits = paged_kernel.splits_for(rows, heads, tokens, units)
     assert splits & (splits - 1) == 0

@@ -36,8 +36,8 @@ def paged_attention_of(form: Form, kv: KVStore, heads: int, kv_heads: int, block
         )
     if form == "kernel":
         return paged_kernel.paged_attention
-    if form == "auto" and reason is None and device.type == "cuda":
-        reason = worse(kv, heads, block_size)
+    if form == "auto" and reason is None:
+        reason = worse(kv, heads, block_size) if device.type == "cuda" else "there is no CUDA device"
         if reason is None:
             return paged_kernel.paged_attention
     if form == "auto":

@@ -122,16 +122,19 @@ class Recordings(Generic[K, T]):
         if key in self.refused:
             return None
         if not self._evict and (len(self) >= self._most or self.nbytes >= self._most_bytes):
-            return self._refuse(key, f"{len(self)} are kept already, of {self.nbytes} bytes")
+            self._refuse(key, f"{len(self)} are kept already, of {self.nbytes} bytes")
+            return None
         if self._evict:
             self._make_room(self._most - 1, self._most_bytes)
         try:
             made = self._recorder.record(step)
         except RefusedError as error:
-            return self._refuse(key, str(error))
+            self._refuse(key, str(error))
+            return None
         spare = 0 if self._evict else self.nbytes
         if made.nbytes + spare > self._most_bytes:
-            return self._refuse(key, f"it takes {made.nbytes} bytes, {self._most_bytes - spare} are left")
+            self._refuse(key, f"it takes {made.nbytes} bytes, {self._most_bytes - spare} are left")
+            return None
         if self._evict:
             self._make_room(self._most - 1, self._most_bytes - made.nbytes)
         self._held[key] = made

@@ -50,8 +50,7 @@ def unfit(model: Model) -> str | None:
         return f"it is on {model.device}"
     if model.dtype not in _TYPES:
         return f"its dtype is {model.dtype}"
-    head: nn.Module = model.lm_head
-    if isinstance(head, QuantizedLinear) and head.scheme == "fp8":
+    if any(isinstance(module, QuantizedLinear) and module.scheme == "fp8" for module in model.modules()):
         return "the kernels do not read fp8 weights"
     return None
 

@@ -40,6 +40,8 @@ def linear(x: Tensor, packed: Tensor, scales: Tensor, bias: Tensor | None) -> Te
     """``[rows, cols] -> [rows, out]`` in the dtype of ``x``."""
     if x.is_cuda and not multiplies(x.device):
         return F.linear(x, unpack_fp8(packed, scales).to(x.dtype), bias)
+    if not len(x):
+        return x.new_empty(0, len(packed))
     codes, steps = pack_fp8(x)
     if x.is_cuda and packed.shape[0] % _MULTIPLE == 0 and packed.shape[1] % _MULTIPLE == 0:
         # Scales of rows and columns come with 16-bit results only.
