@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Processes that share the tests; each file of tests runs in one of them.
+TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -57,7 +59,7 @@ demo-headless: $(VENV)/.installed-demo system-demo ## the same, then it ends: st
 # --- quality -----------------------------------------------------------------------------------------------------
 
 test: $(VENV)/.installed-dev system-test ## all tests, slow suites in their quick form
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(TEST_WORKERS) --dist loadfile
 
 test-all: $(VENV)/.installed-dev system-test ## slow suites in full, too
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest

@@ -3,6 +3,7 @@
     python -m benchmarks.pipeline bubble --sizes tiny small    known and own stage times; M = 1, 2, 4, 8
     python -m benchmarks.pipeline link        two hosts, 100 Mbit/s, 5 ms: pipeline against tensor parallelism
     python -m benchmarks.pipeline host --sizes small mid      two ranks on two cores against one rank with two threads
+    python -m benchmarks.pipeline host --sizes tiny --repetitions 1      whether it works
 
 Each writes benchmarks/results/pipeline_PART.json. ``link``, and the second half of ``bubble``, need root.
 """
@@ -38,19 +39,19 @@ _TOKENS = 48
 """Of a micro-batch whose time is known."""
 _HERE_SECONDS, _LINK_SECONDS = 0.15, 0.25
 """Known time of a stage: long against a hop, which the formula does not count."""
-_LIMIT_SECONDS = 240.0
+_COMMON: dict[str, Any] = {"threads": 2, "kv_cache_bytes": 2**27, "prefix_caching": False, "rank_timeout": 60.0}
 _TP: dict[str, Any] = {"tensor_parallel_size": 2, "native_decode": False}
 _PP: dict[str, Any] = {"pipeline_parallel_size": 2, "native_decode": False}
-Runner = Callable[[list[str]], str]
+Runner = Callable[[list[str], float], str]
+"""Runs a command for so many seconds at most; what it wrote."""
 Metrics = dict[str, float]
-_REPETITIONS = 3
 
 
 class Report:
     """Rows and failures of one run."""
 
-    def __init__(self, part: str, console: Console) -> None:
-        self.part, self.console = part, console
+    def __init__(self, part: str, console: Console, repetitions: int, limit: float) -> None:
+        self.part, self.console, self.repetitions, self.limit = part, console, repetitions, limit
         self.rows: list[Row] = []
         self.failures: list[Failure] = []
         self.load = os.getloadavg()[0]
@@ -73,7 +74,7 @@ class Report:
                     baseline="" if own else base[0],
                     ratio=ratio,
                     best=round(value, 4),
-                    repetitions=_REPETITIONS,
+                    repetitions=self.repetitions,
                     size=size,
                     threads=threads,
                 )
@@ -114,7 +115,7 @@ def bubble(report: Report, cache: Path, sizes: list[str]) -> None:
     _bubbles(report, here, cache, "tiny", _two_ranks, _HERE_SECONDS)
     try:
         with far_link(BITS, DELAY) as hosts:
-            _bubbles(report, there, cache, "tiny", lambda command: hosts.run(command, _LIMIT_SECONDS), _LINK_SECONDS)
+            _bubbles(report, there, cache, "tiny", hosts.run, _LINK_SECONDS)
     except (PermissionError, RuntimeError, OSError) as error:
         report.fail(there, "pipeline", "tiny", error)
 
@@ -126,7 +127,7 @@ def _bubbles(report: Report, case: str, cache: Path, size: str, run: Runner, sec
         options = ["--prompt", str(_TOKENS), "--each", "--ballast", str(seconds)]
     options += ["--work", "bubble", "--micro-batches", *(str(number) for number in MICRO_BATCHES)]
     try:
-        found = _measured(run, _checkpoint(cache, size), engine, options)
+        found = _measured(report, run, _checkpoint(cache, size), engine, options)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         report.fail(case, "pipeline", size, error)
         return
@@ -139,7 +140,7 @@ def link(report: Report, cache: Path, sizes: list[str]) -> None:
     """The same requests over the same link."""
     subjects = {"TP 2": _TP, "PP 2": _PP, "PP 2, 4 in flight": _PP | {"pipeline_in_flight": 4}}
     with far_link(BITS, DELAY) as hosts:
-        runs = dict.fromkeys(subjects, lambda command: hosts.run(command, _LIMIT_SECONDS))
+        runs: dict[str, Runner] = dict.fromkeys(subjects, hosts.run)
         for size in sizes:
             _compare(report, size, cache, subjects, runs, ["4"], ["--prompt", "192", "--answer", "8"])
 
@@ -151,11 +152,12 @@ def host(report: Report, cache: Path, sizes: list[str]) -> None:
         "one rank, 2 threads": one,
         "one rank, 2 threads, torch": {"native_decode": False},
         "TP 2": _TP,
+        "TP 2, kernels": {"tensor_parallel_size": 2},
         "PP 2": _PP,
     }
     runs = {name: _one_rank if name.startswith("one") else _two_ranks for name in subjects}
     for size in sizes:
-        prompt = "96" if size == "mid" else "256"
+        prompt = {"tiny": "64", "mid": "96"}.get(size, "256")
         _compare(report, size, cache, subjects, runs, ["1", "6"], ["--prompt", prompt, "--answer", "16"])
 
 
@@ -173,7 +175,7 @@ def _compare(
     base: tuple[str, Found] | None = None
     for subject, changes in subjects.items():
         try:
-            found = _measured(runs[subject], _checkpoint(cache, size), changes, options)
+            found = _measured(report, runs[subject], _checkpoint(cache, size), changes, options)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             report.fail("throughput", subject, size, error)
             continue
@@ -182,21 +184,22 @@ def _compare(
             report.add(f"{number} at once", subject, found[number], (base[0], base[1][number]), size=size)
 
 
-def _measured(run: Runner, checkpoint: Path, engine: dict[str, Any], options: list[str]) -> Found:
-    config = json.dumps({"threads": 2, "kv_cache_bytes": 2**27, "prefix_caching": False} | engine)
+def _measured(report: Report, run: Runner, checkpoint: Path, engine: dict[str, Any], options: list[str]) -> Found:
+    config = json.dumps(_COMMON | engine)
     command = [sys.executable, "-m", "benchmarks.pipeline_rank", str(checkpoint), "--engine", config, *options]
-    found: Found = json.loads(run([*command, "--repetitions", str(_REPETITIONS)]).strip().splitlines()[-1])
+    command += ["--repetitions", str(report.repetitions)]
+    found: Found = json.loads(run(command, report.limit).strip().splitlines()[-1])
     return found
 
 
-def _one_rank(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
+def _one_rank(command: list[str], limit: float) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr[-2000:])
     return done.stdout
 
 
-def _two_ranks(command: list[str]) -> str:
+def _two_ranks(command: list[str], limit: float) -> str:
     """Both on this host, started as torchrun would."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
@@ -212,7 +215,7 @@ def _two_ranks(command: list[str]) -> str:
         for rank in range(2)
     ]
     try:
-        done = [rank.communicate(timeout=_LIMIT_SECONDS) for rank in ranks]
+        done = [rank.communicate(timeout=limit) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
@@ -238,11 +241,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=_PARTS)
     parser.add_argument("--sizes", nargs="+", default=["small"], help="tiny, small, mid (default: small)")
+    parser.add_argument("--repetitions", type=int, default=3, help="after one that warms up (default: 3)")
+    parser.add_argument("--limit", type=float, default=240.0, help="seconds for one subject (default: 240)")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="checkpoints")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     console = Console(stderr=True)
-    report = Report(options.part, console)
+    report = Report(options.part, console, options.repetitions, options.limit)
     try:
         _PARTS[options.part](report, options.cache, options.sizes)
     except PermissionError as error:

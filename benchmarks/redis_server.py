@@ -46,7 +46,7 @@ class RedisServer:
     def start(self) -> None:
         """Returns when it answers."""
         self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         with self.client() as client:
             while True:
                 try:

@@ -1,11 +1,12 @@
 """Two ranks of one thread against one rank of two threads: the same cores, prefill and decode, in one run.
 
     python -m benchmarks.tensor_parallel                   mid, 3 repetitions
+    python -m benchmarks.tensor_parallel --sizes small     under two minutes
     python -m benchmarks.tensor_parallel --sizes tiny --prompt-tokens 64 --new-tokens 8
     python -m benchmarks.tensor_parallel --pause           load first, measure when a line comes on stdin
 
-One rank runs on torch (the baseline: the ranks do, too) and on the compiled kernels. Subjects take turns. Tokens of all
-must agree with the baseline's.
+One rank and two decode on the compiled kernels, and one rank on torch, too. Subjects take turns. Their tokens must
+agree with the baseline's.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from benchmarks.side_by_side import ROOT
 
 RESULT = ROOT / "benchmarks" / "results" / "tensor_parallel.json"
 THREADS = 2
-BASELINE = "1 rank, torch"
+BASELINE = "1 rank, kernels"
 SUBJECTS: dict[str, tuple[int, dict[str, Any]]] = {
-    BASELINE: (THREADS, {"native_decode": False}),
-    "1 rank, kernels": (THREADS, {}),
-    "2 ranks": (1, {"native_decode": False, "tensor_parallel_size": 2, "rank_timeout": 60.0}),
+    BASELINE: (THREADS, {}),
+    "1 rank, torch": (THREADS, {"native_decode": False}),
+    "2 ranks": (1, {"tensor_parallel_size": 2, "rank_timeout": 60.0}),
 }
 """Threads of this process, and engine options. ``threads`` is for all ranks together."""
 

@@ -53,7 +53,7 @@ def main() -> int:
             run_dialogue(console, url, options.steps, options.tokens)
         finally:
             server.terminate()
-            server.wait(30)
+            server.wait(120)
     console.print(f"server stopped with status {server.returncode}")
     return server.returncode
 

@@ -1,4 +1,4 @@
-"""One tiny checkpoint for all suites."""
+"""One tiny checkpoint for all suites, and no time limit on what a random test draws and does."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from autoglm.synthetic import make_checkpoint
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 if not torch.cuda.is_available():
     # Before anything imports Triton: its kernels then run on the CPU, one program after the other.

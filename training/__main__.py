@@ -17,6 +17,7 @@ import torch
 from autoglm.agent.actions import format_action
 from autoglm.agent.devices.simulated.catalog import LABELS
 from autoglm.agent.tasks.scenes import scene
+from autoglm.model.autoglm_phone.model import AutoGLMPhoneModel
 from training import stages
 from training.card import plot_curves, write_card, write_readme
 from training.dialogue import answer_text, train_tokenizer, write_prompt_files
@@ -41,6 +42,8 @@ def main() -> int:
     parser.add_argument("--evaluation", type=Path, default=EVALUATION, help="result file that the card quotes")
     parser.add_argument("--minutes", type=float, help="length of the stage (default: as the shipped model)")
     parser.add_argument("--rate", type=float, help="learning rate at the plateau")
+    parser.add_argument("--check-batches", type=int, default=8, help="of validation samples")
+    parser.add_argument("--align-batches", type=int, default=30, help="acting: of screens that the tower is fitted on")
     parser.add_argument("--text-scenes", type=int, default=6000, help="scenes whose words make the vocabulary")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--seed", type=int, default=0)
@@ -71,11 +74,7 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         write_card(options.out, options.evaluation)
         write_readme(options.evaluation)
         return True
-    if options.start is not None and not (tokens / "tokenizer.json").exists():
-        tokens.mkdir(parents=True, exist_ok=True)
-        for name in PROMPT_FILES:
-            shutil.copyfile(options.start / name, tokens / name)
-    model = stages.started_model(options.start) if options.start else stages.new_model(tokens, options.seed)
+    model = _started(tokens, options)
     if stage == "export":
         model.load_state_dict(_state(options.work / f"{options.of}.pt"))
         export(model.eval(), tokens, options.out)
@@ -86,22 +85,39 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         options.work,
         options.minutes or _MINUTES[stage],
         options.rate or _RATES[stage],
+        check_batches=options.check_batches,
         fresh=options.fresh or options.again,
     )
-    if options.start is not None:
-        pass  # the state of other stages is not wanted
-    elif options.again:
-        model.load_state_dict(_state(plan.state_file))
-    elif stage == "acting":
-        model.load_state_dict(_state(options.work / "policy.pt"))
-        stages.copy_tower(model, _state(options.work / "reading.pt"))
-        if plan.fresh or not plan.state_file.exists():
-            print(f"aligned: {stages.align(model, tokens):.1%} of the variance", file=sys.stderr)
-    elif stage == "joint":
-        model.load_state_dict(_state(options.work / "acting.pt"))
+    if options.start is None:  # else the state of other stages is not wanted
+        _take_over(plan, model, tokens, options)
     run = {"policy": stages.policy, "reading": stages.reading, "acting": stages.acting, "joint": stages.joint}[stage]
     print(f"{stage}: {plan.minutes:g} minutes, curve in {plan.curve_file}", file=sys.stderr)
     return run(plan, model, tokens, options.seed + 10_000 * Team().rank)
+
+
+def _started(tokens: Path, options: argparse.Namespace) -> AutoGLMPhoneModel:
+    """The model a stage begins with: a shipped checkpoint, whose vocabulary comes along, or fresh weights."""
+    if options.start is None:
+        return stages.new_model(tokens, options.seed)
+    if not (tokens / "tokenizer.json").exists():
+        tokens.mkdir(parents=True, exist_ok=True)
+        for name in PROMPT_FILES:
+            shutil.copyfile(options.start / name, tokens / name)
+    return stages.started_model(options.start)
+
+
+def _take_over(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, options: argparse.Namespace) -> None:
+    """Give ``model`` what its own last run left (``--again``), or what the stages before it have learnt."""
+    if options.again:
+        model.load_state_dict(_state(plan.state_file))
+    elif plan.name == "joint":
+        model.load_state_dict(_state(plan.directory / "acting.pt"))
+    elif plan.name == "acting":
+        model.load_state_dict(_state(plan.directory / "policy.pt"))
+        stages.copy_tower(model, _state(plan.directory / "reading.pt"))
+        if plan.fresh or not plan.state_file.exists():
+            explained = stages.align(model, tokens, options.align_batches)
+            print(f"aligned: {explained:.1%} of the variance", file=sys.stderr)
 
 
 def _state(file: Path) -> dict[str, torch.Tensor]:

@@ -29,7 +29,7 @@ class Plan:
 
     Attributes:
         minutes: the learning rate follows the time spent, so a stage ends well whatever the machine's speed.
-        check_every: seconds between validations.
+        check_every: seconds between validations. check_batches: of validation samples.
         fresh: forget an earlier, unfinished run.
     """
 
@@ -38,6 +38,7 @@ class Plan:
     minutes: float
     rate: float
     check_every: float = 360.0
+    check_batches: int = 8
     fresh: bool = False
 
     @property

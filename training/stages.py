@@ -28,7 +28,6 @@ _NONE_WEIGHT = 0.15
 _LOOK_WEIGHT = 0.3
 _READING_WEIGHT = 0.5
 _NOISE = 0.3
-_CHECK_BATCHES = 8
 
 
 def new_model(directory: Path, seed: int = 0) -> AutoGLMPhoneModel:
@@ -76,7 +75,7 @@ def policy(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> boo
     vectors = SymbolVectors.make()
     batches = stream(SampleStream(tokens, "train", seed, screens=6, k=6, drawn=False))
     named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
-    seen = _first(SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=False))
+    seen = _first(plan, SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=False))
 
     def step(batch: Screens) -> tuple[Tensor, dict[str, float]]:
         features = vectors.features(batch.symbols)
@@ -94,7 +93,7 @@ def reading(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bo
     vectors = SymbolVectors.make()
     batches = stream(SampleStream(tokens, "train", seed, screens=8, k=1, drawn=True, tokens=False))
     named = [(n, p) for n, p in model.named_parameters() if ".visual." in n]
-    seen = _first(SampleStream(tokens, "validation", 0, screens=8, k=1, drawn=True, tokens=False))
+    seen = _first(plan, SampleStream(tokens, "validation", 0, screens=8, k=1, drawn=True, tokens=False))
 
     def step(batch: Screens) -> tuple[Tensor, dict[str, float]]:
         with torch.autocast("cpu", torch.bfloat16):
@@ -111,7 +110,7 @@ def acting(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> boo
     """The decoder learns to act on what the tower really reads; the tower stays as it is."""
     batches = stream(SampleStream(tokens, "train", seed, screens=4, k=12, drawn=True))
     named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
-    seen = _first(SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=True))
+    seen = _first(plan, SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=True))
 
     def read(batch: Screens) -> Tensor:
         model.visual.eval()  # its batch norms keep their running statistics
@@ -131,7 +130,7 @@ def joint(plan: Plan, model: AutoGLMPhoneModel, tokens: Path, seed: int) -> bool
     """Both halves as one, from pixels to actions."""
     vectors = SymbolVectors.make()
     batches = stream(SampleStream(tokens, "train", seed, screens=5, k=6, drawn=True))
-    seen = _first(SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=True))
+    seen = _first(plan, SampleStream(tokens, "validation", 0, screens=8, k=8, drawn=True))
 
     def step(batch: Screens) -> tuple[Tensor, dict[str, float]]:
         with torch.autocast("cpu", torch.bfloat16):
@@ -198,8 +197,8 @@ def _exact(model: AutoGLMPhoneModel, seen: list[Screens], features: Features) ->
     return {name: sum(values) / len(values) for name, values in hits.items()}
 
 
-def _first(options: SampleStream) -> list[Screens]:
-    return list(itertools.islice(stream(options, workers=0), _CHECK_BATCHES))
+def _first(plan: Plan, options: SampleStream) -> list[Screens]:
+    return list(itertools.islice(stream(options, workers=0), plan.check_batches))
 
 
 def _need(batch: Screens) -> Batch:
@@ -213,11 +212,11 @@ def _drawn(batch: Screens) -> Tensor:
 
 
 @torch.inference_mode()
-def align(model: AutoGLMPhoneModel, tokens: Path, batches: int = 30) -> float:
+def align(model: AutoGLMPhoneModel, tokens: Path, batches: int) -> float:
     """Fit the projector's last map so that what the tower reads has the size of the vectors the decoder was taught on.
 
-    Cross-entropy fixes the direction of a cell's features, not their size. Least squares over some screens; the map is
-    folded into the projector. Returns the share of the vectors' variance that is explained.
+    Cross-entropy fixes the direction of a cell's features, not their size. Least squares over ``batches`` of screens;
+    the map is folded into the projector. Returns the share of the vectors' variance that is explained.
     """
     vectors = SymbolVectors.make()
     seen = stream(SampleStream(tokens, "train", 99, screens=8, k=1, drawn=True, tokens=False))

@@ -19,7 +19,7 @@ def model(shared_model: ModelServer) -> Iterator[ModelServer]:
     """The scripted server; no stream may be left open by a test."""
     shared_model.script('finish(message="unscripted")')
     yield shared_model
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while shared_model.open_streams and time.monotonic() < end:
         time.sleep(0.01)
     assert shared_model.open_streams == 0

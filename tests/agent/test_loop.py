@@ -314,7 +314,7 @@ async def test_a_failing_server_is_an_outcome(model: ModelServer, reply: Reply) 
 async def cancel_when(agent: Agent, condition: Callable[[], bool], events: list[Event], times: int = 1) -> None:
     """Start a run, wait for the moment, cancel it; every event is in ``events``."""
     task = asyncio.create_task(follow(agent, "go", events.append))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.005)
         for _ in range(times):
@@ -404,7 +404,7 @@ def test_wrong_limits_are_named(fields: dict[str, Any]) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.01)
 

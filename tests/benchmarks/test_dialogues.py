@@ -8,7 +8,7 @@ import pytest
 
 from autoglm.model.autoglm_phone.config import FusionConfig, PhoneTextConfig, PhoneVisionConfig
 from autoglm.synthetic import make_phone_checkpoint
-from benchmarks import idle_prefill, results, sharing
+from benchmarks import early_encode, idle_prefill, results, sharing
 from benchmarks.dialogues import Script
 
 SHORT = Script(steps=3, new_tokens=4, system_words=40, turn_words=8, side=112)
@@ -49,3 +49,13 @@ def test_idle_prefill_answers_alike(checkpoint: Path) -> None:
         assert found[pause, "on", "hits"] <= found[pause, "on", "predictions"]
         assert found[pause, "on", "saved"] <= found[pause, "on", "computed ahead"]
         assert found[pause, "on", "tokens to compute"] <= found[pause, "off", "tokens to compute"]
+
+
+def test_early_encoding_answers_alike(checkpoint: Path) -> None:
+    case = early_encode.Case("tiny", lambda path: path, screens=2, side=112, words=20)
+    rows, differ = early_encode.measure("tiny", case, checkpoint, 1)
+    assert not differ
+    assert not [problem for row in rows for problem in results.row_problems(row)]
+    found = {(row.subject, row.metric): row.value for row in rows}
+    assert found["on", "used"] == found["on", "early encodes"] <= 2 * 2  # how many depends on the machine
+    assert found["off", "built"] > 0

@@ -41,7 +41,7 @@ def open_level() -> Iterator[Open]:
     levels: list[SharedLevel] = []
 
     def begin(url: str, **options: Any) -> SharedLevel:
-        level = SharedLevel(SharedConfig(url=url, **{"operation_timeout": 0.5} | options))
+        level = SharedLevel(SharedConfig(url=url, **{"operation_timeout": 2.0} | options))
         levels.append(level)
         return level
 

@@ -104,3 +104,21 @@ def test_identities_tell_everything_apart() -> None:
     sights = {sighted_identity(7, s) for s in range(4)}
     assert len(sights) == 4
     assert sighted_identity(7, 0) == 7
+
+
+def test_what_was_put_ahead_waits_unpinned_and_is_counted_when_read_or_lost() -> None:
+    cache: VisualCache[Blob] = VisualCache(100)
+    told: list[tuple[str, bytes]] = []
+    cache.on_encoded = lambda key, _: told.append(key)
+    for name in (b"a", b"b"):
+        cache.put_ahead(("", name), Blob(1, 40))
+    cache.put_ahead(("", b"a"), Blob(1, 41))  # it is there
+    cache.check_integrity(0)
+    assert told == [("", b"a"), ("", b"b")]
+    assert cache.pin(("", b"a")) == Blob(1, 40)
+    assert (cache.ahead_used, cache.counters.hits, cache.counters.misses) == (1, 0, 1)  # as if computed now
+    assert cache.room == 60
+    assert cache.pin(("", b"a")) is not None
+    assert (cache.ahead_used, cache.counters.hits) == (1, 1)
+    cache.put_ahead(("", b"c"), Blob(1, 60))  # pushes b out, unread
+    assert (cache.ahead_wasted, cache.bytes) == (1, 100)

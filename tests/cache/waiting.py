@@ -9,7 +9,7 @@ from autoglm.cache.tiered.link import LinkState
 from autoglm.cache.tiered.shared import SharedLevel
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
     """Poll; the limit only ends a test that hangs."""
     end = time.monotonic() + seconds
     while not condition():

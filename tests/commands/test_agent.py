@@ -189,7 +189,7 @@ def test_signals_end_a_run_cleanly(model: ModelServer, number: signal.Signals, s
     ) as process:
         wait_until(lambda: model.open_streams == 1 or process.poll() is not None)
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == status, err
     assert "cancelled after 1 step" in out
     assert err == ""
@@ -221,7 +221,7 @@ def at_a_terminal(arguments: list[str], answers: dict[bytes, str]) -> tuple[int,
                     os.write(ours, waiting.pop(0)[1].encode() + b"\n")
         finally:
             os.close(ours)
-            status = process.wait(60)
+            status = process.wait(180)
     return status, screen.decode(errors="replace")
 
 
@@ -235,7 +235,7 @@ def read_some(terminal: int) -> bytes:
 
 def wait_until(condition: object) -> None:
     assert callable(condition)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

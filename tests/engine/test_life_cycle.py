@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -30,9 +30,9 @@ def hold_builds(driver: Driver) -> threading.Event:
     gate = threading.Event()
     build = driver.engine.prompts.build
 
-    def slow(messages: list[ChatMessage]) -> Prompt:
+    def slow(messages: list[ChatMessage], **options: Any) -> Prompt:
         gate.wait(30)
-        return build(messages)
+        return build(messages, **options)
 
     driver.engine.prompts.build = slow  # type: ignore[method-assign,assignment]
     return gate

@@ -76,15 +76,17 @@ def test_an_image_is_encoded_once(phone: Path) -> None:
 
 
 def test_dual_streams_change_nothing_but_the_order(phone: Path) -> None:
-    both, one = (Driver(engine_of(phone, dual_streams=on, max_batch_tokens=40)) for on in (True, False))
+    both, one = (
+        Driver(engine_of(phone, dual_streams=on, max_batch_tokens=40, early_encode=False)) for on in (True, False)
+    )
     seen: list[bool] = []
-    encode = both.engine.model.encode_dual
+    encode = both.engine.model.run_streams
 
     def spy(*args: Any, parallel: bool) -> Any:
         seen.append(parallel)
         return encode(*args, parallel=parallel)
 
-    both.engine.model.encode_dual = spy
+    both.engine.model.run_streams = spy
     for messages in DIALOGUE:
         assert both.ask(messages).tokens == one.ask(messages).tokens
     # Side by side exactly when there is a screen to encode.

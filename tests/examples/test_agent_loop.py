@@ -19,7 +19,7 @@ def test_it_reaches_the_goal(seed: int) -> None:
         [sys.executable, str(ROOT / "examples" / "agent_loop.py"), "--seed", str(seed)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env=dict(os.environ, PYTHONPATH=str(ROOT / "src")),
     )

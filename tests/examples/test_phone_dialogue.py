@@ -14,7 +14,7 @@ def test_it_runs(checkpoint: Path) -> None:
         [sys.executable, str(EXAMPLE), "--model", str(checkpoint), "--steps", "2", "--tokens", "3"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0, result.stderr

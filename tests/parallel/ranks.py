@@ -20,7 +20,7 @@ from autoglm.parallel.collectives import Communicator, TorchCommunicator
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["torch", "torch.distributed"])
-LIMIT = 60.0
+LIMIT = 180.0
 
 
 class Rank:

@@ -13,12 +13,12 @@ import ray
 
 from autoglm.parallel.ray_adapter import RayReplica, ReplicaPlan, start_replicas
 
-LIMIT = 300.0
+LIMIT = 900.0
 
 
-def main(checkpoint: str, port: str) -> None:
+def main(cluster: str, checkpoint: str, port: str) -> None:
     """Two ranks on two CPU workers serve a completion; one is lost and all come back; then everything is stopped."""
-    ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    ray.init(cluster, _node_ip_address=cluster.split(":", maxsplit=1)[0], log_to_driver=False)
     serve = ("-m", "autoglm.cli", "serve", checkpoint, "--host", "{host}", "--port", port)
     few = ("--tensor-parallel-size", "2", "--threads", "1", "--kv-cache-bytes", "8000000", "--no-console")
     plan = ReplicaPlan(
@@ -35,10 +35,20 @@ def main(checkpoint: str, port: str) -> None:
     replica.restart()
     again = completion(url, replica)
     replica.stop()
-    free = ray.available_resources().get("CPU", 0.0)
+    freed = all_free()
     ray.shutdown()
-    found = {"running": running, "lost": lost and lost.value, "first": first, "again": again, "free": free}
+    found = {"running": running, "lost": lost and lost.value, "first": first, "again": again, "freed": freed}
     print(json.dumps(found | {"restarts": replica.restarts}))
+
+
+def all_free() -> bool:
+    """Whether every CPU is given back; Ray hears of it a little later."""
+    until = time.monotonic() + LIMIT
+    while ray.available_resources().get("CPU", 0.0) != ray.cluster_resources()["CPU"]:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def completion(url: str, replica: RayReplica) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -92,17 +91,17 @@ def many_in_a_row(inner: Communicator) -> tuple[float, float, bool]:
     started, cpu = time.perf_counter(), time.process_time()
     group.barrier()
     waited, burnt = time.perf_counter() - started, time.process_time() - cpu
-    leftovers = [file for file in Path("/dev/shm").glob("autoglm-*") if file.stat().st_uid == os.getuid()]
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "/dev/shm/autoglm-" in line]
     group.close()
     expected = sum(group.size * (step % 7) + sum(range(group.size)) for step in range(300))
     assert torch.equal(total, torch.full((64,), float(expected)))
-    return waited, burnt, not leftovers
+    return waited, burnt, bool(mapped) and all(line.endswith("(deleted)") for line in mapped)
 
 
 def test_many_messages_no_burning_while_waiting_and_nothing_left_behind() -> None:
-    for waited, burnt, clean in on_ranks(many_in_a_row, 4):
+    for waited, burnt, unnamed in on_ranks(many_in_a_row, 4):
         assert burnt < 0.5 * max(waited, 0.1), "a rank burns its core while it waits"
-        assert clean
+        assert unnamed, "the memory still has a name"
 
 
 def sum_for_ever(group: Communicator) -> None:
@@ -124,7 +123,7 @@ def until_it_fails(inner: Communicator, say: Callable[[Any], None], timeout: flo
 
 
 @pytest.mark.parametrize(
-    ("number", "timeout", "words"), [(signal.SIGKILL, 30.0, "died"), (signal.SIGSTOP, 0.5, "time limit")]
+    ("number", "timeout", "words"), [(signal.SIGKILL, 30.0, "died"), (signal.SIGSTOP, 2.0, "time limit")]
 )
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_lost_rank_is_named_by_all_others(size: int, number: signal.Signals, timeout: float, words: str) -> None:

@@ -39,7 +39,7 @@ def test_every_query_head_meets_its_kv_head(kv_heads: int, group: int, size: int
     names = [f"model.language_model.layers.0.self_attn.{part}_proj.weight" for part in "qk"]
     seen: list[int] = []
     for rank in range(size):
-        sharding = Sharding(decoder_rules(heads, kv_heads, size), rank, size)
+        sharding = Sharding(decoder_rules(heads, kv_heads, 64, size), rank, size)
         try:
             found = [sharding.ranges(name, (count, 1)) for name, count in zip(names, (heads, kv_heads), strict=True)]
         except InvalidInputError:
@@ -57,7 +57,7 @@ def test_every_query_head_meets_its_kv_head(kv_heads: int, group: int, size: int
 
 
 def test_small_things_are_whole_on_every_rank() -> None:
-    sharding = Sharding(decoder_rules(4, 2, 2) + vision_rules(4) + fusion_rules(4, 2, 2), 1, 2)
+    sharding = Sharding(decoder_rules(4, 2, 64, 2) + vision_rules(4) + fusion_rules(4, 2, 2), 1, 2)
     for name in (
         "model.language_model.layers.0.input_layernorm.weight",
         "model.visual.patch_embed.proj.weight",
@@ -69,4 +69,7 @@ def test_small_things_are_whole_on_every_rank() -> None:
         assert sharding.ranges(name, (8, 8)) is None, name
     assert sharding.local_rows("model.visual.projector.up.bias", 8) == 4
     assert sharding.ranges("model.visual.projector.out.weight", (8, 8)) == (1, [(4, 8)])
-    assert sharding.ranges("model.language_model.layers.3.mlp.gate_up_proj.weight", (16, 8)) == (0, [(4, 8), (12, 16)])
+    assert sharding.ranges("model.language_model.layers.3.mlp.gate_up_proj.weight", (128, 8)) == (
+        0,
+        [(32, 64), (96, 128)],
+    )

@@ -20,7 +20,7 @@ name = json.load(urllib.request.urlopen(url + "/models", timeout=10))["data"][0]
 hello = [{"role": "user", "content": "hello"}]
 body = json.dumps({"model": name, "messages": hello, "max_tokens": 4, "temperature": 0}).encode()
 request = urllib.request.Request(url + "/chat/completions", body, {"Content-Type": "application/json"})
-print(json.load(urllib.request.urlopen(request, timeout=60))["usage"]["completion_tokens"])
+print(json.load(urllib.request.urlopen(request, timeout=180))["usage"]["completion_tokens"])
 """
 
 
@@ -42,12 +42,12 @@ def test_a_replica_over_two_hosts_serves(checkpoint: Path, launch: str, monkeypa
             for process in running:
                 process.terminate()
             for process in running:
-                process.communicate(timeout=60)
+                process.communicate(timeout=180)
 
 
 def answer(hosts: Hosts, running: list[subprocess.Popen[str]]) -> str:
     """What the first host's server says, once it is up."""
-    until = time.monotonic() + 150
+    until = time.monotonic() + 300
     ask = ["ip", "netns", "exec", hosts.names[0], sys.executable, "-c", ASK, f"http://{hosts.address(0)}:{PORT}/v1"]
     while True:
         done = subprocess.run(ask, capture_output=True, text=True, check=False)

@@ -121,7 +121,7 @@ def test_several_images_of_several_sizes(checkpoint: Path, builder: PromptBuilde
         assert prompt.token_ids[placed.start - 1] == builder.image_token_ids.start
         assert prompt.token_ids[placed.start + placed.image.num_tokens] == builder.image_token_ids.end
     with ThreadPoolExecutor(3) as pool:
-        threaded = builder.build(messages, map_fn=pool.map)
+        threaded = builder.build(messages, pool=pool)
     assert threaded.token_ids == prompt.token_ids
     assert [p.image.digest for p in threaded.images] == [p.image.digest for p in prompt.images]
 

@@ -62,7 +62,7 @@ def strict_server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
         max_body_bytes=20_000,
         body_timeout=1.0,
         write_timeout=1.0,
-        request_timeout=20.0,
+        request_timeout=120.0,
         max_in_flight=2,
         grace=1.0,
     )

@@ -61,8 +61,8 @@ class LiveServer:
             self.process.wait()
             raise RuntimeError(log.read_text())
         key = (options.get("api_keys") or ["EMPTY"])[0]
-        self.http = httpx.Client(base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {key}"})
-        self.openai = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60)
+        self.http = httpx.Client(base_url=self.url, timeout=180, headers={"Authorization": f"Bearer {key}"})
+        self.openai = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=180)
 
     def health(self) -> dict[str, Any]:
         found: dict[str, Any] = self.http.get("/health").json()
@@ -80,7 +80,7 @@ class LiveServer:
         connection = socket.socket()
         if receive_buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        connection.settimeout(60)
+        connection.settimeout(180)
         connection.connect((parts.hostname, parts.port))
         return connection
 
@@ -108,7 +108,7 @@ class LiveServer:
         (child,) = psutil.Process(self.process.pid).children()
         return child.pid
 
-    def stop(self, seconds: float = 30.0) -> int:
+    def stop(self, seconds: float = 120.0) -> int:
         """SIGTERM; the exit status."""
         self.process.terminate()
         status = self.process.wait(seconds)

@@ -106,7 +106,7 @@ def test_a_signal_ends_a_stream_with_an_error(start: Start) -> None:
     server.process.terminate()
     with pytest.raises(openai.APIError, match="shutting down"):
         list(pieces)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(120) == 0
     wait_until(lambda: gone(engine), what="no engine left")
 
 

@@ -46,7 +46,7 @@ def test_a_served_dialogue_is_the_same_with_and_without(checkpoint: Path, tmp_pa
                 assert server.engine("idle_computed_tokens") == 0
             assert server.engine("dropped_images") == 2
             server.wait_idle()
-            assert server.stop(120) == 0
+            assert server.stop() == 0
             assert "Traceback" not in (tmp_path / f"{on}.log").read_text()
         finally:
             server.close()
@@ -62,7 +62,7 @@ def test_sigterm_while_it_guesses(checkpoint: Path, tmp_path: Path) -> None:
         messages = [SYSTEM, *image_message(data_url(png()), "a long way to go " * 300)]
         server.chat(messages=messages, max_tokens=4, ignore_eos=True)
         wait_until(lambda: server.engine("idle_computed_tokens") > 0, what="a guess")
-        assert server.stop(120) == 0
+        assert server.stop() == 0
         assert "Traceback" not in log.read_text()
     finally:
         server.close()

@@ -39,7 +39,7 @@ def test_nothing_is_lost(choices: int, plan: list[int | Read], logprobs: bool) -
         for number, action in enumerate(plan):
             if isinstance(action, Read):
                 if waiting:
-                    got.append(await asyncio.wait_for(stream.next(), 1) or ACCEPTED)
+                    got.append(await asyncio.wait_for(stream.next(), 60) or ACCEPTED)
                     waiting = len(stream._events)
             else:
                 index = action % choices

@@ -23,23 +23,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from autoglm.agent.actions import (
-    Action,
-    Back,
-    CallApi,
-    DoubleTap,
-    Finish,
-    Home,
-    Interact,
-    Launch,
-    LongPress,
-    Note,
-    Swipe,
-    TakeOver,
-    Tap,
-    Type,
-    Wait,
-)
+from autoglm.agent import actions
+from autoglm.agent.actions import Action
 from autoglm.agent.literals import POINT_PATTERN, STRING_PATTERN, read_duration, read_point, read_string, shorten
 from autoglm.errors import ActionParseError
 
@@ -72,22 +57,22 @@ class _Form(NamedTuple):
 
 
 _FORMS = {
-    "Launch": _Form(Launch, ("app",)),
-    "Tap": _Form(Tap, ("element",), ("message",)),
-    "Double Tap": _Form(DoubleTap, ("element",)),
-    "Long Press": _Form(LongPress, ("element",)),
-    "Swipe": _Form(Swipe, ("start", "end")),
-    "Type": _Form(Type, ("text",)),
-    "Type_Name": _Form(lambda text: Type(text, name=True), ("text",)),
-    "Back": _Form(Back),
-    "Home": _Form(Home),
-    "Wait": _Form(lambda duration: Wait(read_duration(duration, "duration")), ("duration",)),
-    "Take_over": _Form(TakeOver, ("message",)),
-    "Interact": _Form(Interact),
-    "Note": _Form(Note, ("message",)),
-    "Call_API": _Form(CallApi, ("instruction",)),
+    "Launch": _Form(actions.Launch, ("app",)),
+    "Tap": _Form(actions.Tap, ("element",), ("message",)),
+    "Double Tap": _Form(actions.DoubleTap, ("element",)),
+    "Long Press": _Form(actions.LongPress, ("element",)),
+    "Swipe": _Form(actions.Swipe, ("start", "end")),
+    "Type": _Form(actions.Type, ("text",)),
+    "Type_Name": _Form(lambda text: actions.Type(text, name=True), ("text",)),
+    "Back": _Form(actions.Back),
+    "Home": _Form(actions.Home),
+    "Wait": _Form(lambda duration: actions.Wait(read_duration(duration, "duration")), ("duration",)),
+    "Take_over": _Form(actions.TakeOver, ("message",)),
+    "Interact": _Form(actions.Interact),
+    "Note": _Form(actions.Note, ("message",)),
+    "Call_API": _Form(actions.CallApi, ("instruction",)),
 }
-_FINISH = _Form(Finish, ("message",))
+_FINISH = _Form(actions.Finish, ("message",))
 _POINTS = ("element", "start", "end")
 _QUOTES = ("'", '"')
 _MAY_BE_RAW = ("Type", "Type_Name", "finish")

@@ -36,6 +36,7 @@ class _Entry(Generic[T]):
     value: T
     pins: int
     dropped: bool = False
+    ahead: bool = False
 
 
 class VisualCache(Generic[T]):
@@ -53,6 +54,7 @@ class VisualCache(Generic[T]):
         on_encoded: told of each value that was computed here and is new.
         lower: where evicted values go; ``None``: nowhere.
         dropped_evictions: evictions of what :meth:`drop` named.
+        ahead_used, ahead_wasted: of what :meth:`put_ahead` brought, entries that were pinned, and that went unpinned.
     """
 
     def __init__(self, capacity_bytes: int, tower: bytes = b"") -> None:
@@ -61,6 +63,7 @@ class VisualCache(Generic[T]):
         self.on_encoded: Callable[[tuple[str, bytes], T], None] | None = None
         self.lower: LowerFeatures[T] | None = None
         self.offered = self.recalled = self.dropped_evictions = 0
+        self.ahead_used = self.ahead_wasted = 0
         self.bytes = 0
         self.counters = Counters()
         self._entries: OrderedDict[tuple[str, bytes], _Entry[T]] = OrderedDict()
@@ -76,6 +79,11 @@ class VisualCache(Generic[T]):
         """Entries that :meth:`drop` named and nobody used since."""
         return sum(entry.dropped for entry in self._entries.values())
 
+    @property
+    def room(self) -> int:
+        """Bytes that are free or can be freed now."""
+        return self.capacity_bytes - sum(e.value.nbytes for e in self._entries.values() if e.pins)
+
     def name(self, key: tuple[str, bytes]) -> bytes:
         """What the features are called in any process: a digest of content, processor, tower and salt."""
         salt, digest = key
@@ -88,7 +96,12 @@ class VisualCache(Generic[T]):
         if entry is None:
             self.counters.misses += 1
             return None
-        self.counters.hits += 1
+        if entry.ahead:  # it was computed for its first user: a miss that is counted only now
+            entry.ahead = False
+            self.ahead_used += 1
+            self.counters.misses += 1
+        else:
+            self.counters.hits += 1
         entry.pins += 1
         entry.dropped = False
         self._entries.move_to_end(key)
@@ -105,6 +118,14 @@ class VisualCache(Generic[T]):
         if self.on_encoded is not None:
             self.on_encoded(key, value)
         return value
+
+    def put_ahead(self, key: tuple[str, bytes], value: T) -> None:
+        """Insert what was computed here for a user that is expected; until that one comes, it may be evicted."""
+        if key in self._entries:
+            return
+        self._insert(key, value, 0, ahead=True)
+        if self.on_encoded is not None:
+            self.on_encoded(key, value)
 
     def recall(self, key: tuple[str, bytes]) -> bool:
         """Bring an evicted value back from the lower level; whether it is here now."""
@@ -145,8 +166,8 @@ class VisualCache(Generic[T]):
         if pins is not None and pins != held:
             raise RuntimeError(f"visual cache has {held} pins, its users know {pins}")
 
-    def _insert(self, key: tuple[str, bytes], value: T, pins: int) -> None:
-        self._entries[key] = _Entry(value, pins)
+    def _insert(self, key: tuple[str, bytes], value: T, pins: int, *, ahead: bool = False) -> None:
+        self._entries[key] = _Entry(value, pins, ahead=ahead)
         self.bytes += value.nbytes
         self._shrink()
 
@@ -159,6 +180,7 @@ class VisualCache(Generic[T]):
             self.bytes -= value.nbytes
             self.counters.evictions += 1
             self.dropped_evictions += entry.dropped
+            self.ahead_wasted += entry.ahead
             if self.lower is not None and not entry.dropped:
                 self.lower.spill(self.name(key), value)
             if self.bytes <= self.capacity_bytes:

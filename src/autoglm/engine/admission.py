@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from autoglm.cache import ImageOrdinals, sequence_identities, sighted_identity
+from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.idle.shadow import Shadow, shadow_of
 from autoglm.engine.output import OutputStream
@@ -17,7 +19,7 @@ from autoglm.engine.sequence import Sequence, Sight
 from autoglm.errors import InvalidInputError, OverloadedError, PromptTooLongError
 from autoglm.messages import SamplingParams, Submit
 from autoglm.model.registry import Model
-from autoglm.prompt import Prompt, PromptBuilder
+from autoglm.prompt import ProcessedImage, Prompt, PromptBuilder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,38 @@ class Job:
     shadow: Shadow | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Build:
-    """A prompt under way; told from an earlier one with the same (cancelled) id by being another object."""
+@dataclass(slots=True, eq=False)
+class Build:
+    """A prompt under way; told from an earlier one with the same (cancelled) id by being another object.
+
+    ``over``: its job was taken, or its request cancelled.
+    """
 
     command: Submit
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """An image of a prompt that is still under way."""
+
+    build: Build
+    image: ProcessedImage
+
+    @property
+    def key(self) -> FeatureKey:
+        return self.build.command.cache_salt, self.image.digest
 
 
 class Admission:
     """Builds prompts off the engine's loop and turns them into sequences on it.
 
     ``submit`` may be called from any thread; everything else belongs to the engine's loop.
+
+    Attributes:
+        decoded: with ``early_images``, images in the order in which their pixels came, while their prompts are still
+            being built. Those of finished and cancelled ones go with the next step.
+        wake: called on a worker's thread when something has become ready.
     """
 
     def __init__(
@@ -56,6 +79,8 @@ class Admission:
         prompts: PromptBuilder,
         token_capacity: int,
         ordinals: ImageOrdinals,
+        *,
+        early_images: bool = False,
     ) -> None:
         self._config = config
         self._model = model
@@ -64,8 +89,11 @@ class Admission:
         self._ordinals = ordinals
         self._orders = itertools.count()
         self._workers = ThreadPoolExecutor(config.prompt_workers, "prompt")
-        self._building: dict[str, tuple[_Build, Future[None]]] = {}
-        self._ready: deque[tuple[_Build, Job]] = deque()
+        self._building: dict[str, tuple[Build, Future[None]]] = {}
+        self._ready: deque[tuple[Build, Job]] = deque()
+        self._early_images = early_images
+        self.decoded: deque[Decoded] = deque()
+        self.wake: Callable[[], None] = lambda: None
 
     @property
     def pending(self) -> int:
@@ -89,7 +117,7 @@ class Admission:
             )
         if command.id in self._building:
             raise InvalidInputError(f"request id {command.id} is in use", field="id", value=command.id)
-        build = _Build(command)
+        build = Build(command)
         self._building[command.id] = build, self._workers.submit(partial(self._build, build))
 
     def check(self, sampling: SamplingParams, n: int) -> None:
@@ -115,7 +143,8 @@ class Admission:
     def cancel(self, request_id: str) -> bool:
         """Forget a request whose prompt is not taken yet."""
         build, future = self._building.pop(request_id, (None, None))
-        if future is not None:
+        if build is not None and future is not None:
+            build.over = True
             future.cancel()  # not begun: its worker is free for others
         return build is not None
 
@@ -127,6 +156,7 @@ class Admission:
             current, _ = self._building.get(job.id, (None, None))
             if current is build:
                 del self._building[job.id]
+                build.over = True
                 jobs.append(job)
         return jobs
 
@@ -200,11 +230,12 @@ class Admission:
             identities[first:last] = [sighted_identity(t, sight.ordinal) for t in identities[first:last]]
         return sights, identities
 
-    def _build(self, build: _Build) -> None:
+    def _build(self, build: Build) -> None:
         command = build.command
         prompt, error, shadow = None, None, None
+        early = partial(self._hand_on, build) if self._early_images else None
         try:
-            prompt = self._prompts.build(command.messages)
+            prompt = self._prompts.build(command.messages, pool=self._workers, on_image=early)
             if command.n == 1 and self._config.knows_dialogues:
                 shadow = shadow_of(command.messages, prompt)
         except Exception as caught:  # whatever went wrong belongs to this request, and reaches its client
@@ -222,3 +253,8 @@ class Admission:
             shadow,
         )
         self._ready.append((build, job))
+        self.wake()
+
+    def _hand_on(self, build: Build, image: ProcessedImage) -> None:
+        self.decoded.append(Decoded(build, image))
+        self.wake()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autoglm.prompt import ProcessedImage
+
 FeatureKey = tuple[str, bytes]
 """(salt, image digest)"""
 
@@ -28,3 +30,9 @@ class Budget:
         self.patches -= sum(fresh.values())
         self.encoding.update(fresh)
         return True
+
+
+def patches_of(image: ProcessedImage) -> int:
+    """Patches the vision tower reads: the cost of an image."""
+    t, h, w = image.grid
+    return t * h * w

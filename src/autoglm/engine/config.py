@@ -33,6 +33,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         kv_fetch_ms: a prompt waits no longer for disk or Redis, nor longer than computing would take.
         share_features: visual features go the same way.
         dual_streams: layout autoglm_phone: encode an image beside the layers that need none; off, one after the other.
+        early_encode: encode an image while its prompt is still being built, if only decoding is to do. Off with several
+            ranks, with blocks on disk or in Redis (the features may come from there) and without a visual cache.
         idle_prefill: compute what a dialogue's next prompt is expected to begin with while nothing else is to do.
         idle_step_ms: how long a step of that may take, and so hold up a request.
         evict_dropped: KV and features of images that a dialogue no longer shows are evicted first.
@@ -47,6 +49,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         draft_examples: answers as the grammar has them: their fixed parts are drafted from the first answer on.
         tensor_parallel_size: ranks that share every layer's weights and heads; each is a process. ``threads`` is then
             for all of them, ``kv_cache_bytes`` of each.
+        vision_parallel: what of the vision tower the tensor-parallel ranks share: ``tensor`` its heads and widths,
+            ``data`` the images of a batch, ``sequence`` the patches of each image; each then has all of it.
         pipeline_parallel_size: stages of consecutive layers, each of ``tensor_parallel_size`` ranks.
         pipeline_bounds: first layer of each stage, as ``0,18``; empty: balanced by times measured at the start.
         pipeline_micro_batches: of one step's prefill; 0: two a stage.
@@ -84,6 +88,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kv_fetch_ms: int = 1000
     share_features: bool = True
     dual_streams: bool = True
+    early_encode: bool = True
     idle_prefill: bool = True
     idle_step_ms: int = 30
     evict_dropped: bool = True
@@ -96,6 +101,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     draft_tokens: int = 3
     draft_examples: tuple[str, ...] = ()
     tensor_parallel_size: int = 1
+    vision_parallel: Literal["tensor", "data", "sequence"] = "tensor"
     pipeline_parallel_size: int = 1
     pipeline_bounds: str = ""
     pipeline_micro_batches: int = 0
@@ -134,6 +140,13 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for name in ("pipeline_micro_batches", "pipeline_in_flight"):
             self._at_least(name, 0)
         self._at_least("rank_timeout", 0.5)
+        if self.vision_parallel != "tensor" and self.tensor_parallel_size == 1:
+            raise InvalidInputError(
+                f"vision_parallel {self.vision_parallel} shares work out over tensor-parallel ranks; there is one",
+                field="vision_parallel",
+                limit="tensor",
+                value=self.vision_parallel,
+            )
         if self.world_size > 1 and self.host_kv_bytes:
             raise InvalidInputError(
                 "host_kv_bytes works with one rank: a block's KV is spread over the ranks",
@@ -149,6 +162,12 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def knows_dialogues(self) -> bool:
         """Whether what a request was is remembered until the next one."""
         return self.prefix_caching and (self.idle_prefill or self.evict_dropped)
+
+    @property
+    def encodes_early(self) -> bool:
+        """Whether images are encoded before their prompts are there."""
+        elsewhere = self.world_size > 1 or self.kv_disk_directory or self.kv_redis_url
+        return self.early_encode and self.visual_cache_bytes > 0 and not elsewhere
 
     @property
     def max_decode_rows(self) -> int:

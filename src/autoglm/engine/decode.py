@@ -39,6 +39,25 @@ def _read_per_token(model: Model) -> list[nn.Module]:
     return [*modules, *model.cross_attention] if isinstance(model, AutoGLMPhoneModel) else modules
 
 
+def row_positions(chunk: Chunk) -> list[tuple[int, int, int]]:
+    """Of each row of a chunk of decoding."""
+    sequence, at = chunk.sequence, chunk.start
+    found = [(one, one, one) for one in range(at + sequence.delta, chunk.end + sequence.delta)]
+    if at < sequence.prompt_len:
+        first, second, third = sequence.positions[:, at].tolist()
+        found[0] = (first, second, third)
+    return found
+
+
+def images_seen(chunk: Chunk) -> tuple[int, ...]:
+    """Images that the rows of a chunk of decoding see by cross-attention: all the same."""
+    for sight in chunk.sequence.sights:
+        first, last = sight.overlap(chunk.start, chunk.end)
+        if first < last:
+            return sight.images
+    return ()
+
+
 @dataclass(slots=True)
 class RowState:
     """A sequence as the kernels see it, for as long as it holds ``table``."""
@@ -48,61 +67,78 @@ class RowState:
     images: dict[tuple[int, ...], ImageList]
 
 
-class DecodeRunner:
-    """Runs the steps it can; :meth:`run` gives ``None`` for the others, which are torch's."""
+def longest_context(model: Model, config: EngineConfig, num_blocks: int) -> int:
+    """Tokens that a sequence can have."""
+    return min(num_blocks * config.block_size, config.context_length or model.context_length, model.context_length)
 
-    def __init__(self, model: Model, kv: KVStore, config: EngineConfig, context_length: int) -> None:
-        self._image_in_sequence = model.image_in_sequence
-        seen = config.max_images * model.visual_tokens if isinstance(model, AutoGLMPhoneModel) else 0
-        tokens = max(context_length, seen)
-        self._capacity = -(-context_length // config.block_size)
-        self._max_rows, self._max_tokens = config.max_decode_rows, tokens
-        sizes = Sizes(self._max_rows, tokens, config.block_size, threads_for(model))
-        if config.huge_pages:
-            place(_read_per_token(model))
-        self._decoder = NativeDecoder(model, kv, sizes, integer_products=config.integer_products)
+
+def native_decoder(model: Model, kv: KVStore, config: EngineConfig, num_blocks: int) -> NativeDecoder | None:
+    """The kernels for this rank's part of a model; every rank calls it, and all have them or none.
+
+    Returns:
+        ``None`` if it is switched off, not built, or does not fit the model; the log says which.
+    """
+    if not config.native_decode or model.device.type != "cpu":
+        return None
+    reason = "it was not built" if library() is None else unfit(model)
+    others = model.comm.all_reduce(torch.tensor([float(reason is not None)])).item()
+    if others:
+        log.warning("decoding runs on torch; the native decoder is not used: %s", reason or "not all ranks have it")
+        return None
+    context = longest_context(model, config, num_blocks)
+    seen = config.max_images * model.visual_tokens if isinstance(model, AutoGLMPhoneModel) else 0
+    if config.huge_pages:
+        place(_read_per_token(model))
+    sizes = Sizes(config.max_decode_rows, max(context, seen), config.block_size, threads_for(model))
+    return NativeDecoder(model, kv, sizes, integer_products=config.integer_products)
+
+
+class DecodeRunner:
+    """Runs the steps it can: :meth:`put`, which says so, then :meth:`compute`."""
+
+    def __init__(self, decoder: NativeDecoder, *, image_in_sequence: bool) -> None:
+        self._decoder = decoder
+        self._image_in_sequence = image_in_sequence
+        self._max_rows, self._max_tokens = decoder.sizes.max_rows, decoder.sizes.max_tokens
+        self._capacity = -(-self._max_tokens // decoder.sizes.block_size)
 
     @classmethod
-    def of(cls, model: Model, kv: KVStore, config: EngineConfig, context_length: int) -> DecodeRunner | None:
-        """``None`` if it is switched off, not built, or does not fit the model; the log says which."""
-        if not config.native_decode or model.device.type != "cpu":
-            return None
-        reason = "it was not built" if library() is None else unfit(model)
-        if reason is not None:
-            log.warning("decoding runs on torch; the native decoder is not used: %s", reason)
-            return None
-        return cls(model, kv, config, context_length)
+    def of(cls, model: Model, kv: KVStore, config: EngineConfig, num_blocks: int) -> DecodeRunner | None:
+        """As :func:`native_decoder`."""
+        decoder = native_decoder(model, kv, config, num_blocks)
+        return None if decoder is None else cls(decoder, image_in_sequence=model.image_in_sequence)
 
-    def run(self, chunks: Seq[Chunk]) -> Tensor | None:
-        """fp32 logits ``[rows sampled from, vocab]``, valid until the next call; ``None``: not a step for it."""
+    @property
+    def rows_alike(self) -> int:
+        """Steps of at most so many rows are computed alike, bit for bit."""
+        return self._decoder.rows_alike
+
+    def put(self, chunks: Seq[Chunk]) -> bool:
+        """Take a step over; ``False``: it is not one for it, and nothing has changed."""
         rows_in_all = sum(chunk.count for chunk in chunks)
         if rows_in_all > self._max_rows or rows_in_all != len(chunks) + sum(len(chunk.draft) for chunk in chunks):
-            return None
+            return False
         rows = []
         for chunk in chunks:
             images = self._images(chunk)
             if images is None:
-                return None
+                return False
             rows.append((chunk, images))
         for chunk, images in rows:
             self._put(chunk, images)
+        return True
+
+    def compute(self) -> Tensor:
+        """fp32 logits ``[rows sampled from, vocab]``, valid until the next call; raises as the kernels do."""
         return self._decoder.run()
 
     def _put(self, chunk: Chunk, images: ImageList) -> None:
         sequence, at = chunk.sequence, chunk.start
         state = self._state(sequence)
         state.blocks.extend_to(state.table.blocks)
-        if at >= sequence.prompt_len:
-            one = at + sequence.delta
-            position = (one, one, one)
-        else:
-            first, second, third = sequence.positions[:, at].tolist()
-            position = (first, second, third)
-        self._decoder.put(sequence.token_ids[at], position, at + 1, state.blocks, images, wanted=chunk.samples)
         # A row sees those before it: the kernels write the KV of all rows of a layer before any of them attends.
-        for row, token in enumerate(chunk.draft, at + 1):
-            one = row + sequence.delta
-            self._decoder.put(token, (one, one, one), row + 1, state.blocks, images)
+        for row, (token, position) in enumerate(zip(chunk.tokens, row_positions(chunk), strict=True), at):
+            self._decoder.put(token, position, row + 1, state.blocks, images, wanted=chunk.samples)
 
     def _state(self, sequence: Sequence) -> RowState:
         table = sequence.table
@@ -121,11 +157,8 @@ class DecodeRunner:
             if chunk.start >= sequence.prompt_len or not sequence.needed_images(chunk.start, chunk.end):
                 return NO_IMAGES
             return None
-        for sight in sequence.sights:
-            first, last = sight.overlap(chunk.start, chunk.end)
-            if first < last:
-                return self._seen(sequence, sight.images)
-        return NO_IMAGES
+        seen = images_seen(chunk)
+        return self._seen(sequence, seen) if seen else NO_IMAGES
 
     def _seen(self, sequence: Sequence, images: tuple[int, ...]) -> ImageList | None:
         state = self._state(sequence)

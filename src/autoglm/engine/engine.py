@@ -12,6 +12,7 @@ from autoglm import env
 from autoglm.cache import ImageOrdinals, KVCache, PartialCopy, SessionHints, VisualCache, sighted_identity
 from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.early import EarlyImages
 from autoglm.engine.features import HostFeatures
 from autoglm.engine.host import host_tier
 from autoglm.engine.idle import Dialogues, IdlePrefill
@@ -20,6 +21,7 @@ from autoglm.engine.idle.replay import Answer
 from autoglm.engine.memory import kv_blocks
 from autoglm.engine.pipeline.start import flights_of
 from autoglm.engine.ranks.group import RankGroup
+from autoglm.engine.ranks.loading import check_device
 from autoglm.engine.ranks.replica import runner_of, start_replica
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
 from autoglm.engine.sampling import Choice
@@ -28,7 +30,7 @@ from autoglm.engine.sequence import Sequence
 from autoglm.engine.sharing import Sharing
 from autoglm.engine.speculation import Speculator
 from autoglm.engine.speculation.verify import settle
-from autoglm.errors import AutoGLMError, InvalidInputError
+from autoglm.errors import AutoGLMError
 from autoglm.messages import (
     Accepted,
     ErrorInfo,
@@ -86,7 +88,10 @@ class Engine:
         if self.flights is None:
             self.speculator = Speculator.of(config, prompts.tokenizer, model.stop_token_ids, self.runner.rows_alike)
         self.scheduler = Scheduler(config, self.kv, self.visual, self._copy, self.sharing, self.speculator)
-        self.admission = Admission(config, model, prompts, blocks * config.block_size, ordinals)
+        self.admission = Admission(
+            config, model, prompts, blocks * config.block_size, ordinals, early_images=config.encodes_early
+        )
+        self.early = EarlyImages(self.admission.decoded, self.runner.encoder, self.visual, config.encoder_patches)
         self.dialogues = Dialogues(self.kv, self.visual, self.hints, drop=config.evict_dropped)
         self.idle = IdlePrefill(
             self.kv,
@@ -126,7 +131,7 @@ class Engine:
         elif config.quantization == "none":
             model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
         else:
-            _check_quantization(config.quantization, device)
+            check_device(config.quantization, torch.device(device))
             store = env.cache_dir() / "packed"
             model = load_quantized(
                 path, config.quantization, dtype=dtype, device=device, store=store, progress=progress
@@ -152,7 +157,11 @@ class Engine:
     @property
     def can_step(self) -> bool:
         """Whether :meth:`step` would do something now."""
-        return bool(self._live or self._events or self.admission.has_ready)
+        return bool(self._live or self._events or self.admission.has_ready or self.early.ready)
+
+    def on_ready(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called, on another thread, whenever :attr:`can_step` may have become true."""
+        self.admission.wake = self.runner.encoder.on_idle = wake
 
     def submit(self, command: Submit) -> None:
         """Queue a request; what is wrong with it comes back as a :class:`Failed` event."""
@@ -192,6 +201,7 @@ class Engine:
         self.idle.pause()
         for job in self.admission.take():
             self._start(job)
+        self.early.step(self.scheduler)
         self.hints.expire()
         if self.flights is not None:
             for sequence, choice in self.flights.advance(self.scheduler):
@@ -267,6 +277,7 @@ class Engine:
         self._live[job.id] = sequences
         for sequence in sequences:
             self.scheduler.add(sequence)
+        self.early.shown(sequences[0])
         if job.shadow is not None:
             before = self.dialogues.begin(sequences[0], job.shadow)
             if before is not None:
@@ -355,13 +366,3 @@ class Engine:
     def _outline(self, prediction: Prediction, salt: str) -> Sequence:
         sampling = SamplingParams(temperature=0.0, max_tokens=1)
         return self.admission.sequences(Job("idle", sampling, 1, 0, salt, prediction.prompt))[0]
-
-
-def _check_quantization(scheme: str, device: str) -> None:
-    if scheme == "int8" and torch.device(device).type != "cpu":
-        raise InvalidInputError(
-            f"quantization int8 works on the CPU, not on {device}: use fp8",
-            field="quantization",
-            limit="cpu",
-            value=device,
-        )

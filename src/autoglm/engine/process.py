@@ -39,7 +39,6 @@ from autoglm.messages import (
 
 log = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.25
-_PROMPT_SECONDS = 0.001
 _RANKS_STATUS = 70
 
 
@@ -78,6 +77,7 @@ class EngineProcess:
     def serve(self, engine: Engine) -> None:
         """Until stopped."""
         self._serving = True
+        engine.on_ready(self._wake.set)
         threading.Thread(target=self._read, name="commands", daemon=True).start()
         self.send([Ready(engine.info())])
         while not self._stop:
@@ -89,7 +89,7 @@ class EngineProcess:
                 continue
             if not engine.has_work and engine.config.check_integrity:
                 engine.check_integrity()
-            self._wake.wait(_PROMPT_SECONDS if engine.has_work else _IDLE_SECONDS)
+            self._wake.wait(_IDLE_SECONDS)
             self._wake.clear()
         engine.close()
 

@@ -8,6 +8,8 @@ from autoglm.cache import Worth
 from autoglm.cache.host import BlobStore, HostTier
 from autoglm.engine.memory import resident_bytes
 from autoglm.engine.output import Piece
+from autoglm.engine.pipeline.bubble import BubbleReport
+from autoglm.engine.pipeline.runner import PipelineRunner
 from autoglm.engine.sampling import Choice
 from autoglm.engine.sequence import Sequence
 from autoglm.messages import CacheStats, Finish, Stats, TokenLogprob, TopLogprob, Usage
@@ -53,6 +55,7 @@ def stats_of(engine: Engine) -> Stats:
     """A snapshot of counters and sizes."""
     kv = engine.kv
     drafted = engine.speculator.drafted if engine.speculator is not None else 0
+    bubble = engine.runner.bubble() if isinstance(engine.runner, PipelineRunner) else BubbleReport()
     return Stats(
         waiting=len(engine.scheduler.waiting) + engine.admission.pending,
         running=len(engine.scheduler.running),
@@ -70,6 +73,9 @@ def stats_of(engine: Engine) -> Stats:
         kv_blocks_free=kv.available,
         kv_block_tokens=kv.block_size,
         resident_bytes=resident_bytes(),
+        early_encodes=engine.runner.encoder.ahead,
+        early_used=engine.visual.ahead_used,
+        early_wasted=engine.visual.ahead_wasted,
         idle_predictions=engine.idle.counters.predictions,
         idle_hits=engine.idle.counters.hits,
         idle_computed_tokens=engine.idle.counters.computed_tokens,
@@ -77,6 +83,10 @@ def stats_of(engine: Engine) -> Stats:
         idle_interruptions=engine.idle.counters.interruptions,
         dropped_images=engine.dialogues.dropped_images,
         dropped_blocks=kv.branches.dropped_blocks,
+        pipeline_stages=engine.config.pipeline_parallel_size,
+        pipeline_micro_batches=bubble.micro_batches,
+        pipeline_bubble=bubble.measured,
+        pipeline_bubble_formula=bubble.formula,
         caches=_caches_of(engine),
     )
 

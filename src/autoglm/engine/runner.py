@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,37 +12,36 @@ from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.decode import DecodeRunner
+from autoglm.engine.encoder import ImageEncoder
 from autoglm.engine.rows import image_rows, visual_spans
 from autoglm.engine.scheduler import Chunk
 from autoglm.engine.sequence import Sequence
-from autoglm.engine.static_decode import StaticDecode, encoder_recorder, wanted
+from autoglm.engine.static_decode import StaticDecode, wanted
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice
-from autoglm.model.cuda.encoder import RecordedEncoder
-from autoglm.model.native.decoder import ROWS_ALIKE
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
 
 
 class ModelRunner:
-    """Holds the model and the KV memory."""
+    """Holds the model and the KV memory.
+
+    Attributes:
+        encoder: what encodes images.
+    """
 
     def __init__(self, model: Model, num_blocks: int, config: EngineConfig, visual: VisualCache[ImageFeatures]) -> None:
         self.model = model
         self.block_size = block_size = config.block_size
         self._dual_streams = config.dual_streams
         self._visual = visual
+        self.encoder = ImageEncoder.of(model, visual, config)
         scratch = 1 if wanted(config, model.device) else 0
         self._kv = KVStore(model.kv_spec, (num_blocks + scratch) * block_size, model.device)
         self._offsets = torch.arange(block_size)
-        context = min(num_blocks * block_size, config.context_length or model.context_length, model.context_length)
-        self._decode: DecodeRunner | StaticDecode | None = DecodeRunner.of(model, self._kv, config, context)
+        self._decode: DecodeRunner | StaticDecode | None = DecodeRunner.of(model, self._kv, config, num_blocks)
         if self._decode is None:
-            self._decode = StaticDecode.of(model, self._kv, config, context)
-        recorder = encoder_recorder(config, model.device)
-        self._encode = model.encode_images
-        if recorder is not None:
-            self._encode = RecordedEncoder(model, recorder, config.encoder_graphs, config.graph_bytes).encode
+            self._decode = StaticDecode.of(model, self._kv, config, num_blocks)
 
     @property
     def store(self) -> KVStore:
@@ -51,7 +51,7 @@ class ModelRunner:
     @property
     def rows_alike(self) -> int:
         """Steps of at most so many rows are computed alike, bit for bit; 0: it depends on the number."""
-        return ROWS_ALIKE if isinstance(self._decode, DecodeRunner) else 0
+        return 0 if self._decode is None else self._decode.rows_alike
 
     def copy(self, copy: PartialCopy) -> None:
         """Copy-on-write of a partly matching block."""
@@ -59,12 +59,13 @@ class ModelRunner:
         self._kv.copy_slots(rows + copy.source * self.block_size, rows + copy.target * self.block_size)
 
     def close(self) -> None:
-        """Let go of what is outside this process."""
+        """Let go of what is outside this thread."""
+        self.encoder.close()
 
     def run(self, chunks: Seq[Chunk]) -> Tensor:
         """fp32 logits ``[rows sampled from, vocab]``, in order of ``chunks``; valid until the next call."""
-        if self._decode is not None and (logits := self._decode.run(chunks)) is not None:
-            return logits
+        if self._decode is not None and self._decode.put(chunks):
+            return self._decode.compute()
         return self._run_modules(chunks)
 
     @torch.inference_mode()
@@ -72,19 +73,17 @@ class ModelRunner:
         context, ids = self._context(chunks)
         hidden = self.model.embed_tokens(ids)
         users, fresh = self._missing(chunks)
-        pixels = [torch.from_numpy(image.pixels) for image in fresh.values()]
-        grids = [image.grid for image in fresh.values()]
         if isinstance(self.model, AutoGLMPhoneModel):
             # The layers before the first cross-attention need no image: both streams run at once, and meet in join.
             dual = self._dual_streams and bool(fresh)
-            features, stream = self.model.encode_dual(
-                pixels, grids, hidden, context, parallel=dual, encode=self._encode
-            )
+            image = partial(self.encoder.encode_step, fresh)
+            features, stream = self.model.run_streams(image, hidden, context, parallel=dual)
+            self.encoder.collect()
             self._settle(users, dict(zip(fresh, features, strict=True)))
             context.visual = visual_spans(chunks)
             hidden = self.model.join(stream, context)
         else:
-            features = self._encode(pixels, grids) if fresh else []
+            features = self.encoder.encode_step(fresh)
             self._settle(users, dict(zip(fresh, features, strict=True)))
             _splice(hidden, chunks)
             hidden = self.model.forward(hidden, context)

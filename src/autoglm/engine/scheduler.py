@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from autoglm.cache import BlockTable, KVCache, PartialCopy, VisualCache
-from autoglm.engine.budget import Budget, FeatureKey
+from autoglm.engine.budget import Budget, FeatureKey, patches_of
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.sequence import Sequence, State, by_rank
 from autoglm.engine.sharing import Sharing
@@ -223,8 +223,7 @@ class Scheduler:
             key = (sequence.salt, image.digest)
             features = self._visual.pin(key) if self._visual.recall(key) else None
             if features is None:
-                t, h, w = image.grid
-                fresh[key] = t * h * w
+                fresh[key] = patches_of(image)
             else:
                 sequence.features[index] = features
         return fresh

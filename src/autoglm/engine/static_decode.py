@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.decode import longest_context
 from autoglm.engine.row_buffers import RowBuffers, RowInputs
 from autoglm.engine.rows import visual_spans
 from autoglm.engine.scheduler import Chunk
@@ -24,7 +25,7 @@ from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.autoglm_phone.model import TextStream
 from autoglm.model.context import ForwardContext, KVStore
 from autoglm.model.cuda.choice import paged_attention_of
-from autoglm.model.cuda.recording import CudaGraphs, Eager, Recorder, Recordings
+from autoglm.model.cuda.recording import CudaGraphs, Eager, Recorder, Recording, Recordings
 from autoglm.model.paged import gather
 from autoglm.model.registry import Model
 
@@ -53,7 +54,7 @@ def row_sizes(most: int) -> list[int]:
 
 
 class StaticDecode:
-    """Runs the steps it can; :meth:`run` gives ``None`` for the others."""
+    """Runs the steps it can: :meth:`put`, which says so, then :meth:`compute`."""
 
     def __init__(self, model: Model, kv: KVStore, config: EngineConfig, context_length: int) -> None:
         device = model.device
@@ -73,24 +74,32 @@ class StaticDecode:
         self.recordings: Recordings[tuple[int, int], Tensor | TextStream] = Recordings(
             "decode step of (rows, blocks)", recorder, most, config.graph_bytes, evict=False
         )
+        self._step: tuple[Recording[Tensor | TextStream], Seq[Chunk], int, int] | None = None
 
     @classmethod
-    def of(cls, model: Model, kv: KVStore, config: EngineConfig, context_length: int) -> StaticDecode | None:
+    def of(cls, model: Model, kv: KVStore, config: EngineConfig, num_blocks: int) -> StaticDecode | None:
         """``None`` if it is switched off, or the device has no use for it."""
-        return cls(model, kv, config, context_length) if wanted(config, model.device) else None
+        if not wanted(config, model.device):
+            return None
+        return cls(model, kv, config, longest_context(model, config, num_blocks))
+
+    @property
+    def rows_alike(self) -> int:
+        """0: a padded step's products depend on its size."""
+        return 0
 
     @torch.inference_mode()
-    def run(self, chunks: Seq[Chunk]) -> Tensor | None:
-        """fp32 logits ``[rows sampled from, vocab]``, valid until the next call; ``None``: not a step for it."""
+    def put(self, chunks: Seq[Chunk]) -> bool:
+        """Take a step over; ``False``: it is not one for it."""
         rows = sum(chunk.count for chunk in chunks)
         if rows > self.sizes[-1] or rows != len(chunks) + sum(len(chunk.draft) for chunk in chunks):
-            return None
+            return False
         # Reading a sampled token waits for the step; without one the buffers could be filled again too early.
         if not all(self._fits(chunk) for chunk in chunks) or not any(chunk.samples for chunk in chunks):
-            return None
+            return False
         longest = max(chunk.end for chunk in chunks)
         if longest > self._tokens:
-            return None
+            return False
         for row, (chunk, offset) in enumerate((c, i) for c in chunks for i in range(c.count)):
             self._put(row, chunk, offset)
         size = self.sizes[bisect_left(self.sizes, rows)]
@@ -98,7 +107,15 @@ class StaticDecode:
         self._buffers.send(rows, size)
         recording = self.recordings.get((size, width), partial(self._front, size, width))
         if recording is None:
-            return None
+            return False
+        self._step = (recording, chunks, rows, width)
+        return True
+
+    @torch.inference_mode()
+    def compute(self) -> Tensor:
+        """fp32 logits ``[rows sampled from, vocab]`` of the step put last, valid until the next call."""
+        assert self._step is not None  # put comes first
+        (recording, chunks, rows, width), self._step = self._step, None
         result = recording.replay()
         logits = result[:rows] if isinstance(result, Tensor) else self._join(result, chunks, rows, width)
         sampled = _sampled_rows(chunks)

@@ -149,8 +149,10 @@ class Stats(Struct, frozen=True, kw_only=True):
     """A snapshot of the engine. Times in seconds, sizes in bytes, totals since start.
 
     ``decode_steps`` counts each sequence of a step; ``tokens_per_step`` is 1 without drafts.
+    ``early_*``: images encoded before their prompts were there; those that were read, and were evicted unread.
     ``idle_*``: what was computed ahead of requests; ``dropped_*``: images that dialogues no longer show, and KV blocks
-    that only they needed.
+    that only they needed. ``pipeline_bubble``: idle share of the stages' time while something was in flight, measured
+    over the latest passes; ``pipeline_bubble_formula``: (P-1)/(M+P-1) for P stages and their M micro-batches a pass.
     """
 
     waiting: int
@@ -164,6 +166,9 @@ class Stats(Struct, frozen=True, kw_only=True):
     kv_blocks_free: int
     kv_block_tokens: int
     resident_bytes: int
+    early_encodes: int = 0
+    early_used: int = 0
+    early_wasted: int = 0
     idle_predictions: int = 0
     idle_hits: int = 0
     idle_computed_tokens: int = 0
@@ -177,6 +182,10 @@ class Stats(Struct, frozen=True, kw_only=True):
     accepted_tokens: int = 0
     acceptance_rate: float = 0.0
     tokens_per_step: float = 0.0
+    pipeline_stages: int = 1
+    pipeline_micro_batches: float = 0.0
+    pipeline_bubble: float = 0.0
+    pipeline_bubble_formula: float = 0.0
 
 
 class StatsReply(Struct, frozen=True, tag="stats"):

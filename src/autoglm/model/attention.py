@@ -25,7 +25,7 @@ class AttentionPlan:
     @classmethod
     def of(cls, context: ForwardContext, rotations: Tensor) -> AttentionPlan:
         device = context.new_slots.device
-        return cls(rotations, [_mask(s, device) for s in context.sequences])
+        return cls(rotations, [_mask(s, context.kv.spec.dtype, device) for s in context.sequences])
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layer: int, context: ForwardContext, plan: AttentionPlan) -> Tensor:
@@ -78,9 +78,12 @@ def _attend_one(q: Tensor, keys: Tensor, values: Tensor, sequence: SequenceSlice
     return out.permute(2, 0, 1, 3).reshape(rows, heads, dim)
 
 
-def _mask(sequence: SequenceSlice, device: torch.device) -> Tensor | None:
-    """Bottom-right causal mask ``[query_len, context_len]``; ``None`` where plain causal (or none) is right."""
+def _mask(sequence: SequenceSlice, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    """Bottom-right causal mask ``[query_len, context_len]``; ``None`` where plain causal (or none) is right.
+
+    It is added to scores: of a Boolean one, every layer would make such a matrix for itself.
+    """
     rows, length = sequence.query_len, sequence.context_len
     if rows in (1, length):
         return None
-    return torch.ones(rows, length, dtype=torch.bool, device=device).tril_(length - rows)
+    return torch.full((rows, length), float("-inf"), dtype=dtype, device=device).triu_(length - rows + 1)

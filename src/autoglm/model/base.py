@@ -9,6 +9,8 @@ from autoglm.model.config import TextConfig
 from autoglm.model.context import KVSpec
 from autoglm.model.decoder import Decoder, kv_spec
 from autoglm.model.layers import Spread
+from autoglm.model.patches import VisionParallel
+from autoglm.parallel.collectives import ALONE, Communicator
 from autoglm.parallel.pipeline.partition import Stage
 from autoglm.parallel.tensor import Sharding, gather_shares, share
 
@@ -22,11 +24,14 @@ class DecoderModel(Spread):
 
     Attributes:
         sharding: this rank's part of the weights; ``None``: all of them.
+        vision_parallel: how the vision tower's work is shared out over ``vision_comm``; ``tensor``: by its own layers.
         stage: the pipeline stage it was cut to; ``None``: it is whole. elsewhere: tensors of a checkpoint that other
             stages hold.
     """
 
     sharding: Sharding | None = None
+    vision_parallel: VisionParallel = "tensor"
+    vision_comm: Communicator = ALONE
     stage: Stage | None = None
     elsewhere: frozenset[str] = frozenset()
 
@@ -78,3 +83,7 @@ class DecoderModel(Spread):
         if not logits.numel():
             return logits.float()
         return gather_shares(logits.float(), self.vocab_size, self.comm, everywhere=False)
+
+    def _no_tokens(self) -> Tensor:
+        """The visual tokens of no image."""
+        return torch.empty(0, self.text_config.hidden_size, device=self.device, dtype=self.dtype)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from autoglm.model.base import DecoderModel
 from autoglm.model.config import Glm4vConfig
 from autoglm.model.context import ForwardContext, ImageFeatures
+from autoglm.model.patches import encode_by_image, joined
 from autoglm.model.rope import rope_positions
 from autoglm.model.vision import Geometry, Grid, VisionTower
+from autoglm.parallel.collectives import ALONE, Communicator
 
 
 class Glm4vModel(DecoderModel):
@@ -52,18 +53,29 @@ class Glm4vModel(DecoderModel):
 
     def encode_images(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[ImageFeatures]:
         """One batch through the tower; ``pixels[i]``: ``[t*h*w, patch_values]`` in processor order."""
-        rows = torch.cat([p.to(self.device, self.dtype) for p in pixels])
-        merged = self.visual(rows, list(grids))
-        counts = [t * h * w // self.config.vision.merge_size**2 for t, h, w in grids]
-        return [ImageFeatures((part,)) for part in merged.split(counts)]
+        return [ImageFeatures((part,)) for part in self.encode_visual(pixels, grids)]
+
+    def encode_visual(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[Tensor]:
+        """Visual tokens of each image, ``[tokens, hidden_size]``; with several ranks, each gives all and gets all."""
+        patches = [t * h * w for t, h, w in grids]
+        counts = [count // self.config.vision.merge_size**2 for count in patches]
+
+        def encode(images: Sequence[int], comm: Communicator = ALONE) -> list[Tensor]:
+            rows = joined([pixels[i].to(self.device, self.dtype) for i in images])
+            merged = self.visual(rows, [grids[i] for i in images], comm)
+            return list(merged.split([counts[i] for i in images]))
+
+        if self.vision_parallel == "data":
+            return encode_by_image(encode, patches, counts, self._no_tokens(), self.vision_comm)
+        return encode(range(len(grids)), self.vision_comm)
 
     def image_geometry(self, grid: Grid) -> Geometry:
         """What encoding needs to know of an image's size."""
         return self.visual.geometry([grid], self.device)
 
     def encode_image(self, pixels: Tensor, grid: Grid, geometry: Geometry) -> ImageFeatures:
-        """One image; touches no host memory if ``pixels`` are on the device and of the model's dtype."""
-        return ImageFeatures((self.visual(pixels, [grid], geometry),))
+        """One image on one rank; touches no host memory if ``pixels`` are on the device and of the model's dtype."""
+        return ImageFeatures((self.visual(pixels, [grid], geometry=geometry),))
 
     def rope_positions(self, num_tokens: int, images: Sequence[tuple[int, Grid]]) -> tuple[Tensor, int]:
         """See :func:`autoglm.model.rope.rope_positions`."""

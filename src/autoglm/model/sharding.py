@@ -5,48 +5,62 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from autoglm.errors import InvalidInputError
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.autoglm_phone.fusion import GatedCrossAttention
 from autoglm.model.decoder import SelfAttention
 from autoglm.model.layers import FusedLinear, Spread
 from autoglm.model.loading import checkpoint_targets
+from autoglm.model.patches import VisionParallel
 from autoglm.model.registry import Model
 from autoglm.model.vision import VisionAttention
 from autoglm.parallel.collectives import Communicator
 from autoglm.parallel.tensor import Sharding, decoder_rules, fusion_rules, vision_rules
 
+_TOWER = "model.visual."
 
-def sharding_of(model: Model, rank: int, size: int) -> Sharding:
-    """What a rank holds of a model's checkpoint."""
+
+def sharding_of(model: Model, rank: int, size: int, vision: VisionParallel = "tensor") -> Sharding:
+    """What a rank holds of a model's checkpoint; unless ``vision`` is ``tensor``, all of the tower."""
     text = model.text_config
-    rules = decoder_rules(text.num_heads, text.num_kv_heads, size) + vision_rules(model.config.vision.num_heads)
+    rules = decoder_rules(text.num_heads, text.num_kv_heads, text.intermediate_size, size)
+    if vision == "tensor":
+        rules += vision_rules(model.config.vision.num_heads)
     if isinstance(model, AutoGLMPhoneModel):
         fusion = model.config.fusion
         rules += fusion_rules(fusion.num_heads, fusion.num_kv_heads, size)
     return Sharding(rules, rank, size)
 
 
-def check_sharding(model: Model, size: int) -> None:
+def check_sharding(model: Model, size: int, vision: VisionParallel = "tensor") -> None:
     """Raise :class:`InvalidInputError` if heads, widths or vocabulary cannot be shared out over ``size`` ranks."""
-    sharding = sharding_of(model, 0, size)
+    sharding = sharding_of(model, 0, size, vision)
     for name, target in checkpoint_targets(model).items():
-        sharding.ranges(name, (target.rows, *model.get_parameter(target.parameter).shape[1:]))
+        try:
+            sharding.ranges(name, (target.rows, *model.get_parameter(target.parameter).shape[1:]))
+        except InvalidInputError as error:
+            if not name.startswith(_TOWER):
+                raise
+            hint = f"{error.message}; vision_parallel data or sequence shares out images or patches instead"
+            raise InvalidInputError(hint, field=error.field, limit=error.limit, value=error.value) from error
 
 
-def shard(model: Model, comm: Communicator) -> None:
+def shard(model: Model, comm: Communicator, vision: VisionParallel = "tensor") -> None:
     """Make a whole model on the meta device into this rank's part of it; loading then reads that part only.
 
     Raises as :func:`check_sharding`, before anything is changed.
     """
-    check_sharding(model, comm.size)
-    sharding = sharding_of(model, comm.rank, comm.size)
+    check_sharding(model, comm.size, vision)
+    sharding = sharding_of(model, comm.rank, comm.size, vision)
     for prefix, module in model.named_modules():
-        if isinstance(module, Spread):
+        if isinstance(module, Spread) and (vision == "tensor" or not prefix.startswith(_TOWER)):
             module.comm = comm
         _cut_parameters(module, prefix, sharding)
     for module in model.modules():
         _count_heads(module)
     model.sharding = sharding
+    if vision != "tensor":
+        model.vision_parallel, model.vision_comm = vision, comm
 
 
 def _count_heads(module: nn.Module) -> None:

@@ -156,11 +156,7 @@ class StageModel:
 
     def encode(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[Tensor]:
         """Visual tokens of each image, ``[tokens, hidden_size]``; for the stage with the vision tower."""
-        model = self.model
-        if isinstance(model, AutoGLMPhoneModel):
-            device, dtype = model.device, model.dtype
-            return [model.visual(p.to(device, dtype), (h, w)) for p, (_, h, w) in zip(pixels, grids, strict=True)]
-        return [features.tensors[0] for features in model.encode_images(pixels, grids)]
+        return self.model.encode_visual(pixels, grids)
 
     def absorb(self, visual: Tensor) -> ImageFeatures:
         """What this stage keeps of an image: the tokens themselves, or its own modules' keys and values."""

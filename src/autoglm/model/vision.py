@@ -11,19 +11,23 @@ from torch import Tensor, nn
 
 from autoglm.model.config import VisionConfig
 from autoglm.model.layers import FusedLinear, RMSNorm, Spread, SwiGLU, row_parallel
+from autoglm.model.patches import PatchRows, joined
 from autoglm.model.rope import block_order, rotate_halves, vision_rotary
+from autoglm.parallel.collectives import ALONE, Communicator
 
 Grid = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What depends on the images' sizes alone, on the device.
+    """What depends on the images' sizes alone, on the device, of the patches that this rank computes.
 
     Attributes:
-        places: row and column of each image's patches. cos, sin: ``[patches, 1, head_dim]``, of all images.
+        share: which those are.
+        places: row and column of each frame's patches. cos, sin: ``[patches, 1, head_dim]``, of all images.
     """
 
+    share: PatchRows
     places: list[tuple[Tensor, Tensor]]
     cos: Tensor
     sin: Tensor
@@ -50,15 +54,20 @@ class VisionAttention(Spread):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, lengths: list[int]) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: PatchRows) -> Tensor:
         q, k, v = self.qkv(x).view(x.shape[0], 3, self.heads, self.head_dim).unbind(1)
         q, k = rotate_halves(q, cos, sin), rotate_halves(k, cos, sin)
+        if rows.comm.size > 1:
+            k, v = rows.whole(torch.stack([k, v], 1)).unbind(1)
+        wholes, owns = list(rows.lengths), rows.own_lengths
+        # Without a mask the kernels keep a block of scores at a time, never patches x patches of them.
         outs = [
             F.scaled_dot_product_attention(a.transpose(0, 1)[None], b.transpose(0, 1)[None], c.transpose(0, 1)[None])
-            for a, b, c in zip(torch.split(q, lengths), torch.split(k, lengths), torch.split(v, lengths), strict=True)
+            for a, b, c in zip(torch.split(q, owns), torch.split(k, wholes), torch.split(v, wholes), strict=True)
+            if len(a)
         ]
-        joined = torch.cat([o[0].transpose(0, 1) for o in outs]).flatten(1)
-        return row_parallel(self.proj, joined, self.comm)
+        mixed = joined([o[0].transpose(0, 1) for o in outs]).flatten(1) if outs else q.flatten(1)
+        return row_parallel(self.proj, mixed, self.comm)
 
 
 class VisionBlock(nn.Module):
@@ -71,8 +80,8 @@ class VisionBlock(nn.Module):
         self.attn = VisionAttention(config)
         self.mlp = SwiGLU(config.hidden_size, config.out_hidden_size, "gate_proj", "up_proj")
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, lengths: list[int]) -> Tensor:
-        x = x + self.attn(self.norm1(x), cos, sin, lengths)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: PatchRows) -> Tensor:
+        x = x + self.attn(self.norm1(x), cos, sin, rows)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
@@ -104,6 +113,8 @@ class PositionTable(nn.Module):
 
     def forward(self, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
         """``[patches, hidden]`` at patch centres ``(row + 0.5) / height``, in fp32, clamped at the border."""
+        if not len(rows):
+            return self.position_embedding.weight[:0]
         table = self.position_embedding.weight.float().view(1, self.side, self.side, -1).permute(0, 3, 1, 2)
         x, y = (columns + 0.5) / width * 2 - 1, (rows + 0.5) / height * 2 - 1
         points = torch.stack([x, y], dim=-1).view(1, -1, 1, 2)
@@ -125,36 +136,42 @@ class VisionTower(nn.Module):
         self.downsample = nn.Linear(config.hidden_size * config.merge_size**2, config.out_hidden_size)
         self.merger = PatchMerger(config)
 
-    def geometry(self, grids: list[Grid], device: torch.device) -> Geometry:
+    def geometry(self, grids: list[Grid], device: torch.device, comm: Communicator = ALONE) -> Geometry:
         """For images of these sizes."""
-        order = [_orders(grid, self.config.merge_size) for grid in grids]
+        merge = self.config.merge_size
+        frames = [(h, w) for t, h, w in grids for _ in range(t)]
+        share = PatchRows(tuple(h * w for h, w in frames), merge * merge, comm)
+        order = [
+            (r[start:end], c[start:end])
+            for (r, c), (start, end) in zip((_orders(h, w, merge) for h, w in frames), share.spans, strict=True)
+        ]
         rotary = [vision_rotary(r, c, self.config.head_dim) for r, c in order]
         cos = torch.cat([c for c, _ in rotary]).to(device)
         sin = torch.cat([s for _, s in rotary]).to(device)
-        return Geometry([(r.to(device), c.to(device)) for r, c in order], cos, sin)
+        return Geometry(share, [(r.to(device), c.to(device)) for r, c in order], cos, sin)
 
-    def forward(self, rows: Tensor, grids: list[Grid], geometry: Geometry | None = None) -> Tensor:
-        """``rows [patches, patch_values]`` of all images -> ``[patches / merge^2, out_hidden_size]``.
+    def forward(
+        self, pixels: Tensor, grids: list[Grid], comm: Communicator = ALONE, geometry: Geometry | None = None
+    ) -> Tensor:
+        """``pixels [patches, patch_values]`` of all images -> ``[patches / merge^2, out_hidden_size]``.
 
         Args:
-            geometry: of these sizes, if the caller keeps it.
+            comm: ranks that each have the whole tower and compute some rows; all give the same arguments and get all.
+            geometry: of these sizes and these ranks, if the caller keeps it.
         """
         merge = self.config.merge_size
         if geometry is None:
-            geometry = self.geometry(grids, rows.device)
-        x = self.post_conv_layernorm(self.patch_embed(rows))
-        table = [self.embeddings(r, c, h, w) for (r, c), (_, h, w) in zip(geometry.places, grids, strict=True)]
-        x = x + torch.cat(table)
-        lengths = [h * w for t, h, w in grids for _ in range(t)]
+            geometry = self.geometry(grids, pixels.device, comm)
+        share = geometry.share
+        x = self.post_conv_layernorm(self.patch_embed(share.own(pixels)))
+        frames = [(h, w) for t, h, w in grids for _ in range(t)]
+        x = x + joined([self.embeddings(*at, *frame) for at, frame in zip(geometry.places, frames, strict=True)])
         for block in self.blocks:
-            x = block(x, geometry.cos, geometry.sin, lengths)
-        x = self.post_layernorm(x).view(-1, merge * merge * self.config.hidden_size)
-        out: Tensor = self.merger(self.downsample(x))
-        return out
+            x = block(x, geometry.cos, geometry.sin, share)
+        x = self.post_layernorm(x).view(x.shape[0] // merge**2, merge * merge * self.config.hidden_size)
+        return share.merged().whole(self.merger(self.downsample(x)))
 
 
 @lru_cache(maxsize=16)
-def _orders(grid: Grid, merge: int) -> tuple[Tensor, Tensor]:
-    t, h, w = grid
-    rows, columns = block_order(h, w, merge)
-    return rows.repeat(t), columns.repeat(t)
+def _orders(height: int, width: int, merge: int) -> tuple[Tensor, Tensor]:
+    return block_order(height, width, merge)

@@ -7,6 +7,7 @@ bytes (nothing for one rank, gloo or NCCL, shared memory, a codec in front of a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,21 @@ class Done(Handle):
 
     def wait(self) -> Tensor:
         return self.tensor
+
+
+@dataclass(frozen=True, slots=True)
+class CSum:
+    """A sum that compiled code calls by itself, in between its own work.
+
+    Attributes:
+        function: address of ``int f(void *group, void *data, uint64_t count, int type)``: adds up ``count`` float32
+            (``type`` 0) in place, in order of the ranks; 0 if it went well.
+        group: its first argument. check: raises for any other status.
+    """
+
+    function: int
+    group: int
+    check: Callable[[int], None]
 
 
 class Communicator(ABC):
@@ -72,6 +88,10 @@ class Communicator(ABC):
     def all_reduce_async(self, tensor: Tensor) -> Handle:
         """:meth:`all_reduce` that may run beside computation; not before :meth:`Handle.wait` is the result valid."""
         return Done(self.all_reduce(tensor))
+
+    def c_sum(self) -> CSum | None:
+        """:meth:`all_reduce` for compiled code, valid until :meth:`close`; ``None``: there is none."""
+        return None
 
     def gather(self, tensor: Tensor, root: int = 0, dim: int = -1) -> Tensor:
         """On ``root`` what :meth:`all_gather` gives, on other ranks ``tensor``."""

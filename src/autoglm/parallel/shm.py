@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from autoglm.errors import InvalidInputError, RankLostError
-from autoglm.parallel.collectives import Communicator, Handle
+from autoglm.parallel.collectives import Communicator, CSum, Handle
 from autoglm.parallel.native.library import library
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,13 @@ class SharedMemoryCommunicator(Communicator):
         tensor = tensor.contiguous()
         self._check(self._library.autoglm_shm_all_reduce(self._group, tensor.data_ptr(), tensor.numel(), kind))
         return tensor
+
+    def c_sum(self) -> CSum | None:
+        if self._group is None:
+            return None
+        function = ctypes.cast(self._library.autoglm_shm_all_reduce, ctypes.c_void_p).value
+        assert function is not None  # the library is loaded
+        return CSum(function, self._group, self._check)
 
     def all_gather(self, tensor: Tensor, dim: int = -1) -> Tensor:
         if tensor.device.type != "cpu":

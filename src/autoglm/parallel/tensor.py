@@ -37,6 +37,7 @@ class Cut:
         sections: equal sections stacked along ``dim`` (gate and up; query, key and value), each cut by itself.
         shared: with fewer units than ranks, neighbouring ranks hold the same unit.
         even: every rank must hold as many units.
+        kind: what a unit is called.
     """
 
     dim: int
@@ -44,6 +45,7 @@ class Cut:
     sections: int = 1
     shared: bool = False
     even: bool = False
+    kind: str = "heads"
 
     def ranges(self, length: int, rank: int, size: int, name: str) -> list[tuple[int, int]]:
         """The ``(start, end)`` along ``dim`` that rank ``rank`` of ``size`` holds, one for each section.
@@ -59,7 +61,7 @@ class Cut:
         elif units >= size and section % units == 0 and not (self.even and units % size):
             first, last = share(units, rank, size)
         else:
-            what = "heads" if self.units else ("rows", "columns")[self.dim]
+            what = self.kind if self.units else ("rows", "columns")[self.dim]
             raise InvalidInputError(
                 f"{name} has {units} {what}, which cannot be shared out over {size} ranks",
                 field="tensor_parallel_size",
@@ -80,15 +82,20 @@ def _queries(dim: int, heads: int, kv_heads: int, size: int) -> Cut:
     return Cut(dim, kv_heads) if kv_heads >= size else Cut(dim, heads, even=True)
 
 
-def decoder_rules(heads: int, kv_heads: int, size: int) -> Rules:
-    """The GLM decoder, its embedding and its head, for ``size`` ranks."""
+GROUP = 32
+"""Columns of the MLP's second product that stay on one rank where they can: what packed weights have one scale for."""
+
+
+def decoder_rules(heads: int, kv_heads: int, width: int, size: int) -> Rules:
+    """The GLM decoder with an MLP of ``width``, its embedding and its head, for ``size`` ranks."""
+    groups = width // GROUP if width % GROUP == 0 and width >= GROUP * size else 0
     layer = "model.language_model.layers.*"
     return (
         (f"{layer}.self_attn.q_proj.*", _queries(0, heads, kv_heads, size)),
         (f"{layer}.self_attn.[kv]_proj.*", Cut(0, kv_heads, shared=True)),
         (f"{layer}.self_attn.o_proj.weight", _queries(1, heads, kv_heads, size)),
-        (f"{layer}.mlp.gate_up_proj.weight", Cut(0, sections=2)),
-        (f"{layer}.mlp.down_proj.weight", COLUMNS),
+        (f"{layer}.mlp.gate_up_proj.weight", Cut(0, groups, sections=2)),
+        (f"{layer}.mlp.down_proj.weight", Cut(1, groups)),
         ("model.language_model.embed_tokens.weight", ROWS),
         ("lm_head.weight", ROWS),
     )

@@ -1,6 +1,6 @@
 """Chat messages to token ids and image tensors, and token ids back to text. No torch here."""
 
-from autoglm.prompt.builder import ImageTokenIds, Layout, MapFn, PromptBuilder, PromptLimits
+from autoglm.prompt.builder import ImageTokenIds, Layout, PromptBuilder, PromptLimits
 from autoglm.prompt.content_format import ContentFormat
 from autoglm.prompt.detokenizer import IncrementalDetokenizer
 from autoglm.prompt.image_codec import ImageLimits, decode_image, encoded_digest
@@ -29,7 +29,6 @@ __all__ = [
     "ImageTokenIds",
     "IncrementalDetokenizer",
     "Layout",
-    "MapFn",
     "PhoneImageProcessor",
     "PhoneOptions",
     "PlacedImage",

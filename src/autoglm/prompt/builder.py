@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autoglm.errors import CorruptCheckpointError, ImageError, InvalidInputError
+from autoglm.errors import CorruptCheckpointError, InvalidInputError
 from autoglm.messages.content import ChatMessage, ImagePart, TextPart
 from autoglm.prompt.content_format import ContentFormat, template_messages
 from autoglm.prompt.files import read_json
 from autoglm.prompt.image_codec import ImageLimits
 from autoglm.prompt.image_options import ImageOptions
 from autoglm.prompt.image_processor import Glm4vImageProcessor, ImageProcessor, PhoneImageProcessor, PhoneOptions
+from autoglm.prompt.image_work import ImageJob, ImageWork, OnImage, Process
 from autoglm.prompt.pipeline import ImagePipeline
 from autoglm.prompt.role_support import probe_roles
 from autoglm.prompt.template import ChatTemplate
@@ -22,9 +24,6 @@ from autoglm.prompt.tokenizer import Tokenizer
 from autoglm.prompt.types import PlacedImage, ProcessedImage, Prompt
 
 Layout = Literal["glm4v", "autoglm_phone"]
-# One image as (place for error messages, encoded bytes); ``map_fn`` is ``map``, or an executor's.
-ImageJob = tuple[str, bytes]
-MapFn = Callable[[Callable[[ImageJob], ProcessedImage], Sequence[ImageJob]], Iterable[ProcessedImage]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,23 +155,36 @@ class PromptBuilder:
             token_cache_bytes=token_cache_bytes,
         )
 
-    def build(self, messages: list[ChatMessage], map_fn: MapFn | None = None) -> Prompt:
+    def build(
+        self,
+        messages: list[ChatMessage],
+        *,
+        process: Process | None = None,
+        pool: Executor | None = None,
+        on_image: OnImage | None = None,
+    ) -> Prompt:
         """Render, tokenise and place.
 
         Args:
-            map_fn: runs the image jobs, in order of result; ``None``: one after another. A thread pool's
-                ``map`` fits; a process pool's does not, as the jobs share one image memory.
+            process: what an image part's data stands for; by default they are encoded files.
+            pool: threads that take images over where they are free; the caller may be one of them.
+            on_image: told of each image as soon as its pixels are there, from the thread that made them. Images then
+                come before the text: whoever is told may work on them while this builds on. The prompt may be refused
+                all the same.
 
         Raises:
             InvalidInputError: naming ``messages[i].role``, ``messages[i].content`` or ``messages``.
             ImageError: naming ``messages[i].content[j]``.
         """
         self._check(messages)
+        jobs = _image_jobs(messages)
+        work = ImageWork(process or self.images.process, jobs, pool, on_image)
+        if on_image is not None:
+            work.begin()
         rendered = self.template.render(
             template_messages(messages, self._roles, self.content_format, self._placeholder)
         )
         token_ids = self.tokens.encode(rendered)
-        jobs = _image_jobs(messages)
         found = token_ids.count(self.image_token_ids.image)
         if found != len(jobs):
             raise InvalidInputError(
@@ -181,15 +193,9 @@ class PromptBuilder:
                 limit=len(jobs),
                 value=found,
             )
-        images = list((map_fn or map)(self._process, jobs))
-        return self._place(token_ids, images)
-
-    def _process(self, job: ImageJob) -> ProcessedImage:
-        place, data = job
-        try:
-            return self.images.process(data)
-        except ImageError as error:
-            raise ImageError(f"{place}: {error.message}", field=place, limit=error.limit, value=error.value) from error
+        if on_image is None:
+            work.begin()
+        return self._place(token_ids, work.finish())
 
     def _place(self, token_ids: list[int], images: list[ProcessedImage]) -> Prompt:
         placeholder = self.image_token_ids.image

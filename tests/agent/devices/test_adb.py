@@ -62,7 +62,7 @@ def phone(server: AdbServer) -> Android:
 
 
 def connect(server: AdbServer, **fields: Any) -> AdbDevice:
-    quick: dict[str, Any] = {"timeout": 5.0, "settle": 0.0, "double_tap_pause": 0.0, "keyboard_pause": 0.0}
+    quick: dict[str, Any] = {"timeout": 30.0, "settle": 0.0, "double_tap_pause": 0.0, "keyboard_pause": 0.0}
     return AdbDevice(AdbConfig(port=server.port, **quick | fields))
 
 
@@ -218,14 +218,14 @@ def test_no_adb_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(DeviceServerError, match="adb start-server") as caught:
-        AdbDevice(AdbConfig(port=port, timeout=5))
+        AdbDevice(AdbConfig(port=port, timeout=30))
     assert caught.value.value == port
 
 
 def test_something_else_on_the_port(model: ModelServer) -> None:
     port = int(model.url.split(":")[2].split("/")[0])
     with pytest.raises(DeviceError):
-        AdbDevice(AdbConfig(port=port, timeout=5))
+        AdbDevice(AdbConfig(port=port, timeout=30))
 
 
 @pytest.mark.parametrize(
@@ -279,16 +279,16 @@ def test_disconnected_in_the_middle_of_a_command(server: AdbServer, phone: Andro
 
 @pytest.mark.parametrize("service", ["host:tport", "exec:"])
 def test_a_phone_that_does_not_answer(server: AdbServer, phone: Android, service: str) -> None:
-    device = connect(server, timeout=0.3)
+    device = connect(server, timeout=1.0)
     server.silent.add(service)
     with pytest.raises(DeviceTimeoutError) as caught:
         device.capture()
-    assert caught.value.limit == 0.3
+    assert caught.value.limit == 1.0
 
 
 def test_a_slow_drip_does_not_stretch_the_limit(server: AdbServer, phone: Android) -> None:
     """Every byte comes in time, the whole does not."""
-    device = connect(server, timeout=0.5)
+    device = connect(server, timeout=1.0)
     server.trickle.add("exec:")
     with pytest.raises(DeviceTimeoutError):
         device.capture()

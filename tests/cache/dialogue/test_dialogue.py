@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from autoglm.cache.dialogue import DialogueCache, DialogueConfig, Purge, Question
+from autoglm.cache.dialogue.store import Place, Reading
 from autoglm.cache.tiered import BytesCodec
 from autoglm.errors import InvalidInputError
 from benchmarks.redis_server import Proxy, RedisServer, running
@@ -130,6 +131,30 @@ def test_loads_are_single_and_errors_are_not_kept(make: Make) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: cache.get_or_load(ask("a"), loader), range(8))) == [b"x"] * 8
     assert len(calls) == 2
+
+
+def test_a_load_that_ends_between_a_look_and_a_flight_is_not_repeated(make: Make) -> None:
+    cache = make()
+    read, looks = cache.store.read, []
+
+    def slow_look(place: Place) -> Reading:
+        found = read(place)
+        looks.append(found)
+        if len(looks) == 1:  # somebody else loads and stores, whole, after this caller has found nothing
+            assert cache.get_or_load(ask("a"), lambda _: b"theirs") == b"theirs"
+        return found
+
+    cache.store.read = slow_look  # type: ignore[method-assign]
+    assert cache.get_or_load(ask("a"), lambda _: pytest.fail("loaded twice")) == b"theirs"
+    assert cache.figures()["loads"] == 1
+
+
+def test_an_answer_that_cannot_be_written_leaves_nobody_waiting(make: Make) -> None:
+    cache = make()
+    for _ in range(2):  # a flight that never ended would keep the second caller for good
+        with pytest.raises(TypeError):
+            cache.get_or_load(ask("a"), lambda _: object())  # type: ignore[arg-type, return-value]
+    assert cache.get_or_load(ask("a"), lambda _: b"x") == b"x"
 
 
 def test_a_session_holds_so_many_entries(make: Make) -> None:

@@ -29,7 +29,7 @@ class RedisServer:
                 stdout=sink,
                 stderr=sink,
             )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

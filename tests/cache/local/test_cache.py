@@ -113,9 +113,9 @@ def test_expired_entries_leave_without_being_asked_for(implementation: Implement
 
 def test_the_systems_clock(implementation: Implementation) -> None:
     cache = make(implementation)
-    cache.put("a", 1, 0.05)
+    cache.put("a", 1, 0.5)
     assert cache.get("a") == 1
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while "a" in cache and time.monotonic() < end:
         time.sleep(0.01)
     assert "a" not in cache

@@ -110,6 +110,22 @@ def test_one_load_for_many_threads() -> None:
     assert source.calls == 1
 
 
+def test_a_load_that_ends_between_a_look_and_a_flight_is_not_repeated() -> None:
+    cache = cache_on(None)
+    source, look, looks = Source(), cache.local, []
+
+    def slow_look(key: str) -> Any:
+        cell = look(key)
+        looks.append(cell)
+        if len(looks) == 1:  # somebody else loads and stores, whole, after this caller has found nothing
+            assert cache.get_or_load(key, source) == b"value"
+        return cell
+
+    cache.local = slow_look  # type: ignore[method-assign]
+    assert cache.get_or_load("a", source) == b"value"
+    assert (source.calls, len(cache.flights)) == (1, 0)
+
+
 def test_an_error_reaches_all_and_is_not_kept() -> None:
     cache = cache_on(None)
     source = Source()

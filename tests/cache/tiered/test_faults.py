@@ -20,7 +20,7 @@ from tests.cache.conftest import Open, cache_on
 from tests.cache.tiered.test_alone import Source
 from tests.cache.waiting import wait_until, wait_up
 
-FAST = {"operation_timeout": 0.1, "first_probe": 0.01, "max_probe": 0.1, "heartbeat": 0.1, "lease": 0.5}
+FAST = {"operation_timeout": 0.3, "first_probe": 0.01, "max_probe": 0.1, "heartbeat": 0.1, "lease": 0.5}
 
 
 class Users:

@@ -27,11 +27,21 @@ BLOCKS = 42
 """Of the KV pool, in one rank and in several: too few for all requests, so that some are preempted."""
 LAYER_BYTES = {"glm4v": 16 * 2 * 2 * 64 * 4, "autoglm_phone": 16 * 2 * 2 * 32 * 4}
 """Of a block in one layer."""
-SHAPES = {
-    "glm4v in 2 stages": ("glm4v", 1, Partition((0, 1), 4, 0)),
-    "glm4v in 2 stages of 2": ("glm4v", 2, Partition((0, 3), 4, 0)),
-    "autoglm_phone in 2 stages, tower on the second": ("autoglm_phone", 1, Partition((0, 2), 4, 1)),
-    "autoglm_phone in 2 stages of 2, fusion in both": ("autoglm_phone", 2, Partition((0, 3), 4, 0)),
+SHAPES: dict[str, tuple[str, int, Partition, dict[str, str]]] = {
+    "glm4v in 2 stages": ("glm4v", 1, Partition((0, 1), 4, 0), {}),
+    "glm4v in 2 stages of 2, int4": ("glm4v", 2, Partition((0, 3), 4, 0), {"quantization": "int4"}),
+    "autoglm_phone in 2 stages, tower on the second, int8": (
+        "autoglm_phone",
+        1,
+        Partition((0, 2), 4, 1),
+        {"quantization": "int8"},
+    ),
+    "autoglm_phone in 2 stages of 2, fusion in both": (
+        "autoglm_phone",
+        2,
+        Partition((0, 3), 4, 0),
+        {"vision_parallel": "sequence"},
+    ),
 }
 
 
@@ -55,11 +65,12 @@ class Pair:
 
 @pytest.fixture(scope="module", params=SHAPES)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    layout, tensor, partition = SHAPES[request.param]
+    layout, tensor, partition, changes = SHAPES[request.param]
     directory = tmp_path_factory.mktemp("pipeline")
     (make_checkpoint if layout == "glm4v" else make_phone_checkpoint)(directory)
     pool = BLOCKS * LAYER_BYTES[layout]
-    one = engine_of(directory, kv_cache_bytes=pool * 4, **OPTIONS)
+    packed = {"quantization": changes.get("quantization", "none")}
+    one = engine_of(directory, kv_cache_bytes=pool * 4, **OPTIONS, **packed)
     with pytest.MonkeyPatch.context() as patch:  # not what this machine measures, but what is to be tested
         patch.setattr(replica, "plan_stages", lambda *_: Plan(partition, RowCost(1.0, 0.001)))
         many = engine_of(
@@ -68,6 +79,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             pipeline_parallel_size=2,
             kv_cache_bytes=pool * partition.stage(0).largest // tensor,
             **OPTIONS,
+            **changes,
         )
     assert one.kv.num_blocks == many.kv.num_blocks == BLOCKS
     assert one.info().parameters == many.info().parameters
@@ -131,6 +143,8 @@ def test_what_is_preempted_or_cancelled_in_flight_harms_nobody(pair: Pair) -> No
         if not pair.many.has_work:
             break
         driver.step()
+        if number % 7 == 0:
+            pair.many.stats()  # asks the stages how they worked, between micro-batches in flight
         if number == 30:
             pair.many.cancel(ids[5])
             pair.many.cancel(ids[0])
@@ -154,3 +168,11 @@ def test_every_stage_ran_every_micro_batch_and_the_bubble_is_measured(pair: Pair
     for first, second in zip(*intervals, strict=True):
         assert second[1] > first[0]  # one clock, in order
     assert 0.0 < measured_bubble(intervals).share < 1.0
+    pair.ask([request_of(60, 1, 4, 0.0)])
+    told = pair.many.stats()
+    assert told.pipeline_stages == 2
+    assert told.pipeline_micro_batches >= 1.0
+    assert 0.0 < told.pipeline_bubble < 1.0
+    assert 0.0 < told.pipeline_bubble_formula <= 0.5
+    alone = pair.one.stats()
+    assert (alone.pipeline_stages, alone.pipeline_bubble, alone.pipeline_bubble_formula) == (1, 0.0, 0.0)

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from autoglm.engine import Engine
 from autoglm.errors import InvalidInputError
 from autoglm.messages import ChatMessage, SamplingParams
+from autoglm.model.quantized import check_packing
 from autoglm.model.resolve import PACKAGED, resolve_checkpoint
 from autoglm.synthetic import make_checkpoint, make_phone_checkpoint
 from tests.engine.harness import Driver, engine_of, screen, user
 from tests.engine.ranks.harness import replica, with_heads
+from tests.model.native.test_decoder import phone_model
 
 WORDS = ("Hi", "open the settings and turn on", "一二三", "What is on this screen?")
 SCREENS = tuple(screen(seed) for seed in range(3))
@@ -32,29 +34,43 @@ class Pair:
     many: Engine
 
 
-def checkpoint_of(name: str, folder: Path) -> Path:
+def checkpoint_of(name: str, folder: Path, size: int, changes: dict[str, Any]) -> Path:
     if name == "packaged":
         return resolve_checkpoint(PACKAGED)
     made = make_checkpoint(folder / "made") if name == "glm4v" else make_phone_checkpoint(folder / "made")
-    return with_heads(made, folder / "more", 4)  # as many as ranks
+    if "vision_parallel" in changes:
+        return made  # its 2 heads need not be shared out over 4 ranks
+    return with_heads(made, folder / "more", size)
 
 
-CASES = {
-    "glm4v on 2": ("glm4v", 2),
-    "glm4v on 4, KV heads shared": ("glm4v", 4),
-    "autoglm_phone on 2": ("autoglm_phone", 2),
-    "autoglm_phone on 4, KV heads shared": ("autoglm_phone", 4),
-    "packaged on 2, nothing divides": ("packaged", 2),
+KERNELS: dict[str, Any] = {"native_decode": True}
+CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "glm4v on 2, int8": ("glm4v", 2, {"quantization": "int8"}),
+    "glm4v on 2, by image, int4, kernels over gloo": (
+        "glm4v",
+        2,
+        KERNELS | {"vision_parallel": "data", "quantization": "int4", "shared_memory": False},
+    ),
+    "glm4v on 4, KV heads shared, by patch, kernels": ("glm4v", 4, KERNELS | {"vision_parallel": "sequence"}),
+    "autoglm_phone on 2, by image": ("autoglm_phone", 2, {"vision_parallel": "data"}),
+    "autoglm_phone on 4, KV heads shared, by patch, kernels": (
+        "autoglm_phone",
+        4,
+        KERNELS | {"vision_parallel": "sequence"},
+    ),
+    "packaged on 2, nothing divides, int4, kernels": ("packaged", 2, KERNELS | {"quantization": "int4"}),
 }
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    name, size = request.param
-    checkpoint = checkpoint_of(name, tmp_path_factory.mktemp(name))
-    options: dict[str, Any] = {"max_batch_tokens": 48, "kv_cache_bytes": 4 * 2**20}
-    one = engine_of(checkpoint, native_decode=False, **options)
-    with replica(checkpoint, size, **options) as many:
+    name, size, changes = request.param
+    checkpoint = checkpoint_of(name, tmp_path_factory.mktemp(name), size, changes)
+    options: dict[str, Any] = {"max_batch_tokens": 48, "kv_cache_bytes": 4 * 2**20, "integer_products": False}
+    packed = {"quantization": changes.get("quantization", "none")}
+    one = engine_of(checkpoint, native_decode=False, **options, **packed)
+    with replica(checkpoint, size, **options, **changes) as many:
+        assert (many.runner._decode is not None) == changes.get("native_decode", False)
         yield Pair(one, many)
     one.close()
 
@@ -138,17 +154,36 @@ def test_features_are_dropped_everywhere(pair: Pair) -> None:
 
 
 def test_a_rank_holds_its_part_only(pair: Pair) -> None:
-    def size(engine: Engine) -> int:
-        return sum(p.nbytes for p in engine.model.parameters())
+    def weights(engine: Engine) -> dict[str, torch.Tensor]:
+        tensors = engine.model.state_dict()
+        by_tower = pair.many.model.vision_parallel != "tensor"
+        return {name: t for name, t in tensors.items() if not (by_tower and name.startswith("model.visual"))}
 
-    whole = {name: p.shape for name, p in pair.one.model.named_parameters()}
-    cut = [name for name, p in pair.many.model.named_parameters() if p.shape != whole[name]]
-    for kind in ("qkv", "o_proj", "gate_up", "down_proj", "embed_tokens", "lm_head", "visual.blocks", "visual"):
+    whole, mine = weights(pair.one), weights(pair.many)
+    cut = [name for name, tensor in mine.items() if tensor.shape != whole[name].shape]
+    for kind in ("qkv", "o_proj", "gate_up", "down_proj", "embed_tokens", "lm_head"):
         assert any(kind in name for name in cut), kind
-    assert size(pair.many) < 0.75 * size(pair.one)
+    assert any("model.visual" in name for name in cut) == (pair.many.model.vision_parallel == "tensor")
+    assert sum(t.nbytes for t in mine.values()) < 0.75 * sum(t.nbytes for t in whole.values())
     assert pair.many.model.kv_spec.bytes_per_token < pair.one.model.kv_spec.bytes_per_token
 
 
 def test_what_cannot_be_shared_out_is_refused_before_a_rank_is_started(tmp_path: Path) -> None:
+    made = make_phone_checkpoint(tmp_path / "made")
     with pytest.raises(InvalidInputError, match=r"q_proj.weight has 4 heads, which cannot be shared out over 3 ranks"):
-        engine_of(make_phone_checkpoint(tmp_path / "made"), tensor_parallel_size=3)
+        engine_of(made, tensor_parallel_size=3)
+    with pytest.raises(InvalidInputError, match=r"visual.* has 2 heads.*; vision_parallel data or sequence shares out"):
+        engine_of(made, tensor_parallel_size=4)
+    with pytest.raises(InvalidInputError, match=r"vision_parallel data shares work out .* there is one") as caught:
+        engine_of(made, vision_parallel="data")
+    assert caught.value.field == "vision_parallel"
+
+
+def test_groups_of_packed_columns_stay_whole_or_are_refused() -> None:
+    """Four ranks have a query head of 16 columns each: half a group of int4."""
+    model = phone_model()
+    check_packing(model, "int8", 4)
+    check_packing(model, "int4", 1)
+    with pytest.raises(InvalidInputError, match=r"of .*o_proj rank 0 of 4 has columns 0 to 15; use int8") as caught:
+        check_packing(model, "int4", 4)
+    assert caught.value.field == "quantization"

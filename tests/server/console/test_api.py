@@ -294,7 +294,7 @@ def test_removing_a_phone_ends_its_task_and_its_streams(expert: Console) -> None
 
 
 def test_what_nobody_uses_or_watches_ends() -> None:
-    with scripted(phone_idle=1.5, unwatched=0.4) as console:
+    with scripted(phone_idle=3.0, unwatched=0.4) as console:
         busy, idle = console.phone(seed=11, language="en"), console.phone()
         text = console.suggestions(busy)[0]
         assert console.start(busy, text, pause=5).status_code == 202

@@ -18,7 +18,7 @@ from autoglm.cache.dialogue.store import DialogueStore, LocalStore, Place, Purge
 from autoglm.cache.tiered.codec import Codec, Kind, StructCodec, frame, pack, unpack
 from autoglm.cache.tiered.config import check_name
 from autoglm.cache.tiered.counters import Counters
-from autoglm.cache.tiered.flights import AbandonedError, Flights, Outcome
+from autoglm.cache.tiered.flights import AbandonedError, Flight, Flights, Outcome
 from autoglm.cache.tiered.local_level import LocalLevel
 from autoglm.cache.tiered.steps import BAD_BODY
 from autoglm.errors import InvalidInputError
@@ -170,27 +170,15 @@ class DialogueCache(Generic[V]):
             ticket = found.ticket
             key = self.flight_key(ticket)
             flight, leads = self._flights.join(key)
-            if not leads:
-                self.counters.add("joined")
-                try:
-                    joined = flight.future.result().value
-                except AbandonedError:
-                    continue
-                if joined is not None:
-                    return joined
-                continue
-            started = time.perf_counter()
+            if leads:
+                return self._lead(flight, key, question, ticket, loader)
+            self.counters.add("joined")
             try:
-                value = loader(question)
-            except BaseException as error:
-                self.counters.add("load_failures")
-                self._flights.fail(key, flight, error if isinstance(error, Exception) else AbandonedError())
-                raise
-            self.counters.add("loads")
-            self.counters.add("load_seconds", time.perf_counter() - started)
-            self.keep(ticket, value)
-            self._flights.land(key, flight, Outcome(value))
-            return value
+                joined = flight.future.result().value
+            except AbandonedError:
+                continue
+            if joined is not None:
+                return joined
 
     def flight_key(self, ticket: Ticket) -> str:
         """Equal for askers that may wait for one computation: same tenant, question and generation."""
@@ -226,21 +214,44 @@ class DialogueCache(Generic[V]):
         """Counters since start and present sizes."""
         return self.counters.snapshot() | self.store.figures() | {"renewals": self._renewals.done}
 
+    def _lead(
+        self, flight: Flight[V], key: str, question: Question, ticket: Ticket, loader: Callable[[Question], V]
+    ) -> V:
+        """End the flight: with what another load stored since the caller looked, or by loading."""
+        try:
+            value, _ = self._read(question.tenant, ticket.place, ticket.digest)
+            if value is None:
+                started = time.perf_counter()
+                value = loader(question)
+                self.counters.add("loads")
+                self.counters.add("load_seconds", time.perf_counter() - started)
+                self.keep(ticket, value)
+        except BaseException as error:
+            self.counters.add("load_failures")
+            self._flights.fail(key, flight, error if isinstance(error, Exception) else AbandonedError())
+            raise
+        self._flights.land(key, flight, Outcome(value))
+        return value
+
     def _place(self, question: Question) -> tuple[Place, bytes]:
         digest = question.digest(self.config.rules)
         place = Place(tenant_name(question.tenant), question.session, visible_key(question.session, digest))
         return place, digest
 
     def _look(self, question: Question, where: tuple[Place, bytes]) -> Lookup[V]:
-        place, digest = where
+        value, generation = self._read(question.tenant, *where)
+        self.counters.add("misses" if value is None else "hits")
+        return Lookup(value, Ticket(where[0], question.tenant, where[1], generation))
+
+    def _read(self, tenant: str, place: Place, digest: bytes) -> tuple[V | None, bytes]:
+        """The value, if there is one, and the session's present generation."""
         reading = self.store.read(place)
         value = None
         if not reading.generation:
             self.counters.add("unverified")
         elif reading.data is not None:
-            value = self._open(reading.data, question.tenant, digest, reading.generation)
-        self.counters.add("misses" if value is None else "hits")
-        return Lookup(value, Ticket(place, question.tenant, digest, reading.generation))
+            value = self._open(reading.data, tenant, digest, reading.generation)
+        return value, reading.generation
 
     def _open(self, data: bytes, tenant: str, digest: bytes, generation: bytes) -> V | None:
         """The value, if the entry is this tenant's answer to this very question, of this generation."""

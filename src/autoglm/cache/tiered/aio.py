@@ -46,7 +46,7 @@ class AsyncTieredCache(Generic[V]):
                 if cache.due(cell) and (refresh := cache.begin_refresh(key)) is not None:
                     self._spawn(self._refresh(refresh, key, loader, ttl))
                 return cell.value
-            flight, leads = cache.flights.join(key)
+            flight, leads = cache.join(key)
             if leads:
                 self._spawn(self._lead(flight, key, loader, ttl))
             else:

@@ -111,7 +111,7 @@ class TieredCache(Generic[V]):
                 if self.due(cell):
                     self._refresh(key, loader, ttl)
                 return cell.value
-            flight, leads = self.flights.join(key)
+            flight, leads = self.join(key)
             if leads:
                 return self._lead(flight, key, loader, self.steps.fetch_or_load(key, ttl)).value
             self.counters.add("joined")
@@ -232,6 +232,15 @@ class TieredCache(Generic[V]):
             if cell.value is None:
                 self.counters.add("negative_hits")
         return cell
+
+    def join(self, key: str) -> tuple[Flight[V], bool]:
+        """See :meth:`Flights.join`. A load that ended since the caller looked gives a flight that has landed."""
+        flight, leads = self.flights.join(key)
+        cell = self.copies.get(key, self._clock()) if leads else None
+        if cell is None:
+            return flight, leads
+        self.flights.land(key, flight, Outcome(cell.value))
+        return flight, False
 
     def due(self, cell: Cell[V]) -> bool:
         """Whether this read should have the entry loaded anew. The next one asks again only after a while."""

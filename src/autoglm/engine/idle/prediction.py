@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autoglm.engine.idle.dialogues import Dialogue
 from autoglm.engine.idle.rule import Rule
-from autoglm.engine.idle.shadow import Parts, lookup, outline
+from autoglm.engine.idle.shadow import Parts, outline
 from autoglm.messages import ChatMessage, ImagePart, TextPart
 from autoglm.prompt import Prompt, PromptBuilder
 
@@ -36,8 +36,8 @@ def predict(builder: PromptBuilder, dialogue: Dialogue) -> Prediction | None:
     messages = rule.predict(dialogue.shadow.messages, answer.text)
     if messages is None:
         return None
-    find = lookup({**dialogue.shadow.images, _UNKNOWN.digest: _UNKNOWN})
-    first, second = (builder.build([*messages, _next_turn(rule, text)], find) for text in _PROBES)
+    images = {**dialogue.shadow.images, _UNKNOWN.digest: _UNKNOWN}
+    first, second = (builder.build([*messages, _next_turn(rule, text)], process=images.__getitem__) for text in _PROBES)
     unknown = next((p.start for p in first.images if p.image is _UNKNOWN), len(first.token_ids))
     known = 0
     for a, b in zip(first.token_ids[:unknown], second.token_ids, strict=False):
@@ -46,8 +46,8 @@ def predict(builder: PromptBuilder, dialogue: Dialogue) -> Prediction | None:
         known += 1
     if known >= len(first.token_ids):
         return None
-    images = tuple(p for p in first.images if p.start <= known)
-    return Prediction(Prompt(first.token_ids[: known + 1], images), known)
+    shown = tuple(p for p in first.images if p.start <= known)
+    return Prediction(Prompt(first.token_ids[: known + 1], shown), known)
 
 
 def _next_turn(rule: Rule, text: str) -> ChatMessage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,17 +54,6 @@ def shadow_of(messages: Sequence[ChatMessage], prompt: Prompt) -> Shadow:
 def outline(digest: bytes, grid: tuple[int, int, int], num_tokens: int) -> ProcessedImage:
     """An image of which only the place in a prompt matters."""
     return ProcessedImage(digest, np.empty(0, np.float32), grid, num_tokens)
-
-
-def lookup(
-    images: dict[bytes, ProcessedImage],
-) -> Callable[[object, Sequence[tuple[str, bytes]]], Iterable[ProcessedImage]]:
-    """For :meth:`PromptBuilder.build`: instead of processing files, find what their digests stand for."""
-
-    def find(_process: object, jobs: Sequence[tuple[str, bytes]]) -> list[ProcessedImage]:
-        return [images[digest] for _, digest in jobs]
-
-    return find
 
 
 def images_of(message: ChatMessage) -> list[bytes]:

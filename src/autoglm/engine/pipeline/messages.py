@@ -42,7 +42,13 @@ class Times(Struct, frozen=True, tag=True):
     """Answer with when the stage computed since the last time."""
 
 
-class Reply(Struct, frozen=True):
+class Worked(Struct, frozen=True, tag=True):
+    """A stage's answer to :class:`Times`: (start, end) of each micro-batch, in order."""
+
+    intervals: list[tuple[float, float]]
+
+
+class Reply(Struct, frozen=True, tag=True):
     """The last stage's answer.
 
     Attributes:
@@ -56,8 +62,7 @@ class Reply(Struct, frozen=True):
 
 Order = MicroBatch | Times | Stop
 decode_order = msgspec.msgpack.Decoder(Order).decode
-decode_reply = msgspec.msgpack.Decoder(Reply).decode
-decode_times = msgspec.msgpack.Decoder(list[tuple[float, float]]).decode
+decode_answer = msgspec.msgpack.Decoder(Reply | Worked).decode
 
 
 def without_pixels(batch: MicroBatch) -> MicroBatch:

@@ -11,9 +11,10 @@ import torch
 
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.pipeline.bubble import BubbleReport, PassCounter, report_of
 from autoglm.engine.pipeline.flights import Answer
-from autoglm.engine.pipeline.messages import MicroBatch, Reply, Times, Wish, decode_reply, decode_times, without_pixels
-from autoglm.engine.pipeline.stage import StageRunner
+from autoglm.engine.pipeline.messages import MicroBatch, Reply, Times, Wish, decode_answer, without_pixels
+from autoglm.engine.pipeline.stage import INTERVALS, StageRunner
 from autoglm.engine.ranks.group import RankGroup
 from autoglm.engine.ranks.messages import encode
 from autoglm.engine.ranks.runner import RankRunner
@@ -63,6 +64,11 @@ class PipelineRunner(RankRunner):
         self._encoding = range(encoding * place.tensor_size, (encoding + 1) * place.tensor_size)
         self._sends: deque[Handle] = deque()
         self._number = 0
+        self._replies: deque[Reply] = deque()
+        self._passes = PassCounter(INTERVALS)
+        self._asked: list[int] | None = None
+        self._worked: dict[int, list[Interval]] = {}
+        self._report = BubbleReport()
 
     def copy(self, copy: PartialCopy) -> None:
         """Done on every stage, this one too, before the next micro-batch."""
@@ -76,6 +82,7 @@ class PipelineRunner(RankRunner):
                 self._sends.popleft().wait()
             with self._stage.working():
                 self._launch(chunks, sampling)
+            self._passes.launched()
         except RuntimeError as error:
             raise self._group.explain(error) from error
 
@@ -101,22 +108,62 @@ class PipelineRunner(RankRunner):
 
     def ready(self) -> bool:
         """Whether an answer is there."""
-        return self._group.ready(self._last)
+        while not self._replies and self._group.ready(self._last):
+            self._take(self._last)
+        return bool(self._replies)
 
     def land(self) -> Answer:
         """The oldest answer. Raises :class:`RankLostError`."""
-        return _Answer(decode_reply(self._group.receive(self._last)), self.model.vocab_size)
+        while not self._replies:
+            self._take(self._last)
+        self._passes.landed()
+        return _Answer(self._replies.popleft(), self.model.vocab_size)
 
     def intervals(self) -> list[list[Interval]]:
-        """When each stage computed, since the last call; only while nothing is in flight."""
-        own = list(self._stage.intervals)
+        """When each stage computed, since it was last asked; only while nothing is in flight."""
+        self._told(wait=True)
+        self._ask()
+        return self._told(wait=True)
+
+    def bubble(self) -> BubbleReport:
+        """Of the latest passes that all stages have told about. What they did since is asked for; with micro-batches
+        in flight nobody waits, and a later call has it."""
+        self._told(wait=False)
+        self._ask()
+        self._told(wait=not self._passes.in_flight)
+        return self._report
+
+    def _ask(self) -> None:
+        """Have every stage tell when it worked; all do so after the same micro-batch, since orders keep their order."""
+        if self._asked is not None:
+            return
+        self._asked = self._passes.cut()
+        self._worked = {0: list(self._stage.intervals)}
         self._stage.intervals.clear()
         order = encode(Times())
-        place = self._group.place
-        for rank in range(1, place.world_size):
+        for rank in range(1, self._group.place.world_size):
             self._group.send(rank, order)
-        leaders = range(place.tensor_size, place.world_size, place.tensor_size)
-        return [own, *(decode_times(self._group.receive(rank)) for rank in leaders)]
+
+    def _told(self, *, wait: bool) -> list[list[Interval]]:
+        """Take in what the stages tell; once all have, it counts."""
+        size = self._group.place.tensor_size
+        for rank in range(size, self._group.place.world_size, size):
+            while self._asked is not None and rank // size not in self._worked and (wait or self._group.ready(rank)):
+                self._take(rank)
+        if self._asked is None or len(self._worked) < self._group.place.pipeline_size:
+            return []
+        intervals = [self._worked[stage] for stage in sorted(self._worked)]
+        self._report = report_of(self._asked, intervals) or self._report
+        self._asked = None
+        return intervals
+
+    def _take(self, rank: int) -> None:
+        """The next message of a stage's first rank."""
+        answer = decode_answer(self._group.receive(rank))
+        if isinstance(answer, Reply):
+            self._replies.append(answer)
+        else:
+            self._worked[rank // self._group.place.tensor_size] = answer.intervals
 
     def _order(self, batch: MicroBatch) -> None:
         bare = encode(without_pixels(batch))

@@ -20,7 +20,8 @@ from autoglm.model.registry import Model
 from autoglm.model.stage import Activation, StageModel
 from autoglm.parallel.pipeline.bubble import Interval
 
-_INTERVALS = 4096
+INTERVALS = 4096
+"""Kept of a stage's work until they are asked for."""
 
 
 class StageRunner:
@@ -41,7 +42,7 @@ class StageRunner:
     ) -> None:
         assert model.stage is not None  # the caller has cut it
         self.stage = model.stage
-        self.intervals: deque[Interval] = deque(maxlen=_INTERVALS)
+        self.intervals: deque[Interval] = deque(maxlen=INTERVALS)
         self._model = self.kind(model, model.stage)
         self._steps = StepExecutor(model, kv, block_size, features)
         self._features = features

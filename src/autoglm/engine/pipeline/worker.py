@@ -13,7 +13,7 @@ from queue import Queue
 
 import torch
 
-from autoglm.engine.pipeline.messages import MicroBatch, Order, Times, decode_order
+from autoglm.engine.pipeline.messages import MicroBatch, Order, Times, Worked, decode_order
 from autoglm.engine.pipeline.stage import StageRunner, reply_of
 from autoglm.engine.ranks.messages import Stop, encode
 from autoglm.model.context import KVStore
@@ -61,7 +61,7 @@ class StageWorker:
                 intervals = list(self._runner.intervals)
                 self._runner.intervals.clear()
                 if self._mesh.place.tensor_rank == 0:
-                    follower.send(encode(intervals))
+                    follower.send(encode(Worked(intervals)))
                 continue
             self._compute(arrival.order, arrival.message, follower)
         for send in self._sends:

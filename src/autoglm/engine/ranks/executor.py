@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoglm.engine.config import EngineConfig
 from autoglm.engine.ranks.messages import Step
+from autoglm.engine.ranks.native import NativeSteps
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice, VisualSpan
 from autoglm.model.registry import Model
-from autoglm.parallel.mesh import Mesh
 
 
 class StepExecutor:
@@ -22,16 +21,39 @@ class StepExecutor:
 
     Args:
         features: of the images that steps may name, by number; new ones are added, dropped ones removed.
+        native: runs the steps that rank 0 runs on the kernels; rank 0 itself needs none.
     """
 
     def __init__(
-        self, model: Model, kv: KVStore, block_size: int, features: MutableMapping[int, ImageFeatures]
+        self,
+        model: Model,
+        kv: KVStore,
+        block_size: int,
+        features: MutableMapping[int, ImageFeatures],
+        native: NativeSteps | None = None,
     ) -> None:
         self.model = model
         self.features = features
         self._kv = kv
         self._block_size = block_size
         self._offsets = torch.arange(block_size)
+        self._native = native
+
+    def follow(self, step: Step) -> None:
+        """All of a step, on a rank other than 0."""
+        self.copy(step)
+        if self._native is None or not step.native:
+            self.run(step)
+            return
+        self.drop(step)
+        self._native.run(step)
+
+    def drop(self, step: Step) -> None:
+        """Forget the images that the step drops."""
+        for number in step.dropped:
+            self.features.pop(number, None)
+        if self._native is not None:
+            self._native.drop(step.dropped)
 
     def copy(self, step: Step) -> None:
         """The step's copies between blocks. Rank 0 has done its own when they were ordered."""
@@ -42,8 +64,7 @@ class StepExecutor:
     @torch.inference_mode()
     def run(self, step: Step) -> tuple[Tensor, list[ImageFeatures]]:
         """fp32 logits ``[rows wanted, vocab]`` (other ranks than 0: their part of it), and the new images' features."""
-        for number in step.dropped:
-            self.features.pop(number, None)
+        self.drop(step)
         context, ids = self.context(step)
         hidden = self.model.embed_tokens(ids)
         pixels = pixels_of(step)
@@ -88,17 +109,6 @@ class StepExecutor:
 def pixels_of(step: Step) -> list[Tensor]:
     """Of the new images, float32."""
     return [torch.from_numpy(_array(i.pixels, np.float32).reshape(i.shape).copy()) for i in step.images]
-
-
-def executor_of(
-    model: Model,
-    kv: KVStore,
-    config: EngineConfig,
-    mesh: Mesh,  # noqa: ARG001 - the model has its communicators
-    features: MutableMapping[int, ImageFeatures],
-) -> StepExecutor:
-    """What executes steps on a rank of ``mesh``."""
-    return StepExecutor(model, kv, config.block_size, features)
 
 
 def _array(data: bytes, kind: type) -> np.ndarray[Any, Any]:

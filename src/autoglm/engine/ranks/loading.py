@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from autoglm.engine.config import EngineConfig
+from autoglm.errors import InvalidInputError
 from autoglm.model.loading import empty_model, load_checkpoint
-from autoglm.model.quantized import load_quantized
+from autoglm.model.quantized import check_packing, load_quantized
 from autoglm.model.registry import Model
 from autoglm.model.sharding import check_sharding, shard
 from autoglm.model.stage import cut
@@ -34,7 +35,22 @@ def device_of(config: EngineConfig, place: Place) -> torch.device:
 
 def check_shares(path: Path, config: EngineConfig) -> None:
     """Raise :class:`InvalidInputError` if the model cannot be shared out over so many ranks, before any is started."""
-    check_sharding(empty_model(path), config.tensor_parallel_size)
+    model, size = empty_model(path), config.tensor_parallel_size
+    check_sharding(model, size, config.vision_parallel)
+    if config.quantization != "none":
+        check_device(config.quantization, device_of(config, place_of(config, 0)))
+        check_packing(model, config.quantization, size)
+
+
+def check_device(scheme: str, device: torch.device) -> None:
+    """Raise :class:`InvalidInputError` if weights packed so do not work there."""
+    if scheme == "int8" and device.type != "cpu":
+        raise InvalidInputError(
+            f"quantization int8 works on the CPU, not on {device}: use fp8",
+            field="quantization",
+            limit="cpu",
+            value=str(device),
+        )
 
 
 def load_part(
@@ -52,10 +68,10 @@ def load_part(
 
     def prepare(model: Model) -> None:
         if mesh.tensor.size > 1:
-            shard(model, mesh.tensor)
+            shard(model, mesh.tensor, config.vision_parallel)
         if stage is not None:
             cut(model, stage)
 
     if config.quantization == "none":
         return load_checkpoint(path, dtype=dtype, device=device, progress=progress, prepare=prepare)
-    return load_quantized(path, config.quantization, dtype=dtype, progress=progress, prepare=prepare)
+    return load_quantized(path, config.quantization, dtype=dtype, device=device, progress=progress, prepare=prepare)

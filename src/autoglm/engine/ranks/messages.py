@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Hello(Struct, frozen=True, kw_only=True):
@@ -81,6 +81,7 @@ class Step(Struct, frozen=True, kw_only=True):
         dropped: images whose features nobody needs any more.
         ids: int32. positions: int32 ``[3, rows]``, or ``[rows]`` where the three are equal.
         output_rows: int32, the rows whose logits are wanted; ``None``: all.
+        native: on the compiled kernels. Positions are then ``[3, rows]``, and a span is all rows of a sequence.
     """
 
     ids: bytes
@@ -92,6 +93,7 @@ class Step(Struct, frozen=True, kw_only=True):
     images: list[NewImage] = []
     splices: list[Splice] = []
     spans: list[Span] = []
+    native: bool = False
 
 
 class Stop(Struct, frozen=True, tag=True):

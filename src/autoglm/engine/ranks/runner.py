@@ -16,7 +16,8 @@ from torch import Tensor
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.ranks.executor import executor_of
+from autoglm.engine.decode import DecodeRunner, images_seen, row_positions
+from autoglm.engine.ranks.executor import StepExecutor
 from autoglm.engine.ranks.group import RankGroup
 from autoglm.engine.ranks.messages import NewImage, Part, Span, Splice, Step
 from autoglm.engine.rows import image_rows, seeing_rows
@@ -41,14 +42,16 @@ class RankRunner(ModelRunner):
         visual: VisualCache[ImageFeatures],
         group: RankGroup,
     ) -> None:
-        if config.native_decode:
-            log.info("decoding runs on torch: the native decoder works in one rank only")
         super().__init__(model, num_blocks, msgspec.structs.replace(config, native_decode=False), visual)
         self._group = group
         self._images = Numbers()
         self._copies: list[tuple[int, int, int]] = []
-        self._executor = executor_of(model, self._kv, config, group.mesh, self._images.held)
+        self._executor = StepExecutor(model, self._kv, config.block_size, self._images.held)
         group.begin(num_blocks)
+        if group.plan is None:
+            self._decode = DecodeRunner.of(model, self._kv, config, num_blocks)
+        elif config.native_decode:
+            log.info("decoding runs on torch: the native decoder does not work in stages")
 
     def copy(self, copy: PartialCopy) -> None:
         super().copy(copy)
@@ -56,6 +59,15 @@ class RankRunner(ModelRunner):
 
     def close(self) -> None:
         self._group.close()
+
+    def run(self, chunks: Seq[Chunk]) -> Tensor:
+        if self._decode is None or not self._decode.put(chunks):
+            return self._run_modules(chunks)
+        try:
+            self._group.order(self._describe_rows(chunks))
+            return self._decode.compute()
+        except RuntimeError as error:
+            raise self._group.explain(error) from error
 
     @torch.inference_mode()
     def _run_modules(self, chunks: Seq[Chunk]) -> Tensor:
@@ -102,6 +114,39 @@ class RankRunner(ModelRunner):
             if not self.model.image_in_sequence
             else [Splice(row, count, number(s, i), offset) for row, count, offset, s, i in image_rows(chunks)],
             spans=[Span(a, b, tuple(number(s, i) for i in images)) for a, b, s, images in seeing_rows(chunks)],
+        )
+
+    def _describe_rows(self, chunks: Seq[Chunk]) -> Step:
+        """A step of decoding, as the kernels of the other ranks need it."""
+        ids: list[int] = []
+        positions: list[tuple[int, int, int]] = []
+        wanted: list[int] = []
+        parts, spans = [], []
+        for chunk in chunks:
+            sequence, row = chunk.sequence, len(ids)
+            ids += chunk.tokens
+            positions += row_positions(chunk)
+            if chunk.samples:
+                wanted += range(row, len(ids))
+            table = sequence.table
+            assert table is not None  # it runs
+            run_start, blocks = table.blocks[0] * self.block_size, b""
+            if not table.contiguous:
+                run_start, blocks = -1, np.array(table.blocks, np.int32).tobytes()
+            parts.append(Part(chunk.count, chunk.end, run_start, blocks))
+            if not self.model.image_in_sequence and (images := images_seen(chunk)):
+                numbers = tuple(self._images.of(sequence.features[i]) for i in images)
+                spans.append(Span(row, len(ids), numbers))
+        copies, self._copies = self._copies, []
+        return Step(
+            ids=np.array(ids, np.int32).tobytes(),
+            positions=np.array(positions, np.int32).T.tobytes(),
+            parts=parts,
+            output_rows=np.array(wanted, np.int32).tobytes(),
+            copies=copies,
+            dropped=self._images.dropped(),
+            spans=spans,
+            native=True,
         )
 
     def _parts(self, context: ForwardContext) -> list[Part]:

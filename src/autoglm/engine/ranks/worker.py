@@ -18,15 +18,17 @@ import msgspec
 import torch
 
 from autoglm.engine.config import EngineConfig
+from autoglm.engine.decode import native_decoder
 from autoglm.engine.pipeline.worker import StageWorker
-from autoglm.engine.ranks.executor import StepExecutor, executor_of
+from autoglm.engine.ranks.executor import StepExecutor
 from autoglm.engine.ranks.fast import quickened
 from autoglm.engine.ranks.group import collective_timeout, rank_threads, use_interface_of
 from autoglm.engine.ranks.identity import hello
 from autoglm.engine.ranks.loading import check_shares, device_of, load_part, place_of
 from autoglm.engine.ranks.messages import Begin, Hello, Stop, Welcome, decode_order, encode
+from autoglm.engine.ranks.native import NativeSteps
 from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
-from autoglm.model.context import KVStore
+from autoglm.model.context import ImageFeatures, KVStore
 from autoglm.parallel.channel import Follower, Kind, Line
 from autoglm.parallel.launch import connect, die_with_parent, open_store
 from autoglm.parallel.mesh import Place, join_mesh
@@ -91,14 +93,16 @@ def _execute(path: Path, config: EngineConfig, place: Place, store: str, followe
     if partition is not None:
         StageWorker(model, kv, config.block_size, partition.vision, mesh).follow(follower)
     else:
-        _follow(executor_of(model, kv, config, mesh, {}), follower)
+        features: dict[int, ImageFeatures] = {}
+        decoder = native_decoder(model, kv, config, begin.num_blocks)
+        native = None if decoder is None else NativeSteps(decoder, features)
+        _follow(StepExecutor(model, kv, config.block_size, features, native), follower)
     mesh.close()
 
 
 def _follow(executor: StepExecutor, follower: Follower) -> None:
     while not isinstance(order := decode_order(follower.receive()), Stop):
-        executor.copy(order.step)
-        executor.run(order.step)
+        executor.follow(order.step)
 
 
 def _end(reason: str | None, parent: int | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -26,18 +26,23 @@ def side_by_side(image: Callable[[], A], text: Callable[[], B], device: torch.de
         return image(), text()
     if device.type == "cuda":
         return _on_two_streams(image, text, device)
+    pending = on_image_thread(image)
+    try:
+        second = text()
+    finally:
+        pending.exception()  # wait, even if the text job failed: its caller may free what the image job reads
+    return pending.result(), second
+
+
+def on_image_thread(image: Callable[[], A]) -> Future[A]:
+    """Run a job of the image stream on its thread, behind those given before."""
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
     def with_modes() -> A:  # gradient and inference mode belong to a thread, not to the process
         with torch.inference_mode(inference), torch.set_grad_enabled(grad):
             return image()
 
-    pending = _image_thread.submit(with_modes)
-    try:
-        second = text()
-    finally:
-        pending.exception()  # wait, even if the text job failed: its caller may free what the image job reads
-    return pending.result(), second
+    return _image_thread.submit(with_modes)
 
 
 def _on_two_streams(image: Callable[[], A], text: Callable[[], B], device: torch.device) -> tuple[A, B]:

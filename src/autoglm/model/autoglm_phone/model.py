@@ -32,7 +32,9 @@ from autoglm.model.autoglm_phone.visibility import TurnSpan, visible_spans
 from autoglm.model.autoglm_phone.vision import VisionTower
 from autoglm.model.base import DecoderModel
 from autoglm.model.context import ForwardContext, ImageFeatures
+from autoglm.model.patches import encode_by_image
 from autoglm.model.vision import Geometry, Grid
+from autoglm.parallel.collectives import ALONE, Communicator
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +130,26 @@ class AutoGLMPhoneModel(DecoderModel):
             pixels: per image, normalised ``[3, rows*patch, columns*patch]``.
             grids: per image, patches (1, rows, columns).
         """
-        return [self.encode_image(p, grid) for p, grid in zip(pixels, grids, strict=True)]
+        return [self._absorb(visual) for visual in self.encode_visual(pixels, grids)]
+
+    def encode_visual(self, pixels: Sequence[Tensor], grids: Sequence[Grid]) -> list[Tensor]:
+        """Visual tokens of each image, ``[tokens, hidden_size]``; with several ranks, each gives all and gets all."""
+
+        def encode(images: Sequence[int], comm: Communicator = ALONE) -> list[Tensor]:
+            return [self.visual(pixels[i].to(self.device, self.dtype), grids[i][1:], comm) for i in images]
+
+        if self.vision_parallel == "data":
+            counts = [self.visual_tokens] * len(grids)
+            return encode_by_image(encode, counts, counts, self._no_tokens(), self.vision_comm)
+        return encode(range(len(grids)), self.vision_comm)
 
     def image_geometry(self, grid: Grid) -> Geometry:
         """What encoding needs to know of an image's size."""
         return self.visual.geometry(grid[1:], self.device)
 
-    def encode_image(self, pixels: Tensor, grid: Grid, geometry: Geometry | None = None) -> ImageFeatures:
-        """One image; with ``geometry`` and ``pixels`` on the device no host memory is touched."""
-        visual = self.visual(pixels.to(self.device, self.dtype), grid[1:], geometry)
-        pairs = [module.visual_kv(visual) for module in self.cross_attention]
-        return pack_features(pairs, self.time_gate.visual_keys(visual))
+    def encode_image(self, pixels: Tensor, grid: Grid, geometry: Geometry) -> ImageFeatures:
+        """One image on one rank; touches no host memory if ``pixels`` are on the device and of the model's dtype."""
+        return self._absorb(self.visual(pixels, grid[1:], geometry=geometry))
 
     def encode_dual(
         self,
@@ -148,14 +159,22 @@ class AutoGLMPhoneModel(DecoderModel):
         context: ForwardContext,
         *,
         parallel: bool = True,
-        encode: Callable[[Sequence[Tensor], Sequence[Grid]], list[ImageFeatures]] | None = None,
     ) -> tuple[list[ImageFeatures], TextStream]:
         """Image stream and text stream side by side; then put the features into ``context.visual`` and ``join``.
 
-        ``parallel=False`` runs them one after the other, with the same result. ``encode`` stands in for
-        :meth:`encode_images`.
+        ``parallel=False`` runs them one after the other, with the same result.
         """
-        image = partial(encode or self.encode_images, pixels, grids)
+        return self.run_streams(partial(self.encode_images, pixels, grids), hidden, context, parallel=parallel)
+
+    def run_streams(
+        self,
+        image: Callable[[], list[ImageFeatures]],
+        hidden: Tensor,
+        context: ForwardContext,
+        *,
+        parallel: bool = True,
+    ) -> tuple[list[ImageFeatures], TextStream]:
+        """As :meth:`encode_dual`, with any job that gives the features."""
         text = partial(self.text_stream, hidden, context)
         features, stream = side_by_side(image, text, self.device, parallel=parallel)
         for one in features:
@@ -170,3 +189,7 @@ class AutoGLMPhoneModel(DecoderModel):
     def checkpoint_transforms(self) -> Mapping[str, tuple[int, ...]]:
         """No tensor is stored in another axis order than it is used."""
         return {}
+
+    def _absorb(self, visual: Tensor) -> ImageFeatures:
+        pairs = [module.visual_kv(visual) for module in self.cross_attention]
+        return pack_features(pairs, self.time_gate.visual_keys(visual))

@@ -15,8 +15,10 @@ from autoglm.errors import ImageError
 from autoglm.model.autoglm_phone.config import PhoneVisionConfig
 from autoglm.model.autoglm_phone.stem import ConvStem
 from autoglm.model.layers import RMSNorm, Spread, row_parallel
+from autoglm.model.patches import PatchRows
 from autoglm.model.rope import block_order, vision_rotary
 from autoglm.model.vision import Geometry, PositionTable, VisionBlock
+from autoglm.parallel.collectives import ALONE, Communicator
 
 
 def patch_rows(pixels: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
@@ -54,14 +56,22 @@ class VisionTower(nn.Module):
         self.post_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.projector = Projector(config.hidden_size, hidden_size)
 
-    def geometry(self, grid: tuple[int, int], device: torch.device) -> Geometry:
+    def geometry(self, grid: tuple[int, int], device: torch.device, comm: Communicator = ALONE) -> Geometry:
         """For images of this size."""
-        rows, columns = block_order(*grid, 1)
+        share = PatchRows((self.config.num_tokens,), 1, comm)
+        rows, columns = (share.own(axis) for axis in block_order(*grid, 1))
         cos, sin = vision_rotary(rows, columns, self.config.head_dim, self.config.rope_theta)
-        return Geometry([(rows.to(device), columns.to(device))], cos.to(device), sin.to(device))
+        return Geometry(share, [(rows.to(device), columns.to(device))], cos.to(device), sin.to(device))
 
-    def forward(self, pixels: Tensor, grid: tuple[int, int], geometry: Geometry | None = None) -> Tensor:
-        """``pixels``: normalised ``[3, rows*patch, columns*patch]``; ``geometry``: if the caller keeps it.
+    def forward(
+        self, pixels: Tensor, grid: tuple[int, int], comm: Communicator = ALONE, geometry: Geometry | None = None
+    ) -> Tensor:
+        """``pixels``: normalised ``[3, rows*patch, columns*patch]``.
+
+        Args:
+            comm: ranks that each have the whole tower and compute some patches; all give the same arguments and get
+                all. The stem, which looks beyond a patch, is computed whole on each.
+            geometry: of this size and these ranks, if the caller keeps it.
 
         Raises:
             ImageError: the grid is no factorisation of ``num_tokens``, or the pixels do not fit it.
@@ -69,15 +79,15 @@ class VisionTower(nn.Module):
         self._check(pixels, grid)
         config, weight = self.config, self.patch_embed.weight
         if geometry is None:
-            geometry = self.geometry(grid, weight.device)
+            geometry = self.geometry(grid, weight.device, comm)
+        share = geometry.share
         pixels = pixels.to(weight)
         patches = patch_rows(pixels, grid, config.patch_size) if self.stem is None else self.stem(pixels[None])[0]
-        x = self.pre_norm(self.patch_embed(patches))
+        x = self.pre_norm(self.patch_embed(share.own(patches)))
         x = x + self.embeddings(*geometry.places[0], *grid)
         for block in self.blocks:
-            x = block(x, geometry.cos, geometry.sin, [config.num_tokens])
-        out: Tensor = self.projector(self.post_norm(x))
-        return out
+            x = block(x, geometry.cos, geometry.sin, share)
+        return share.whole(self.projector(self.post_norm(x)))
 
     def _check(self, pixels: Tensor, grid: tuple[int, int]) -> None:
         rows, columns = grid

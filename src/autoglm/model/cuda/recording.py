@@ -145,6 +145,7 @@ class Recordings(Generic[K, T]):
         while self._held and (len(self) > most or self.nbytes > most_bytes):
             self._held.popitem(last=False)
 
-    def _refuse(self, key: K, reason: str) -> None:
+    def _refuse(self, key: K, reason: str) -> Recording[T] | None:
         self.refused[key] = reason
         log.warning("%s %s is not recorded: %s", self._what, key, reason)
+        return None

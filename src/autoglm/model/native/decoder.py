@@ -6,14 +6,18 @@ import ctypes
 from collections.abc import Sequence
 from ctypes import byref, c_int32, c_void_p
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from autoglm.model.context import ImageFeatures, KVStore
 from autoglm.model.native.description import Sizes, describe
 from autoglm.model.native.library import level, library
 from autoglm.model.native.structs import ImageC, RowC
+from autoglm.model.native.sums import RankSums
 from autoglm.model.registry import Model
+from autoglm.parallel.tensor import gather_shares
 
 ROWS_ALIKE = 8
 """Up to so many rows (``FEW`` in ``csrc``), a row's result does not depend on how many others there are."""
@@ -32,6 +36,14 @@ class BlockList:
         for index in range(self._count, len(blocks)):
             self._blocks[index] = blocks[index]
         self._count = len(blocks)
+
+
+class BlockArray:
+    """A block table as it is, int32; keep it until the step has run."""
+
+    def __init__(self, blocks: NDArray[np.int32]) -> None:
+        self._blocks = blocks
+        self.address: int = blocks.ctypes.data
 
 
 class ImageList:
@@ -91,22 +103,31 @@ class NativeDecoder:
         self.sizes = sizes
         self._library = found
         self._description = describe(model, kv, sizes, integer_products=integer_products)
+        self._comm, self._vocab = model.comm, model.vocab_size
+        self._sums = None if model.comm.size == 1 else RankSums(model.comm)
+        if self._sums is not None:
+            self._description.model.sum, self._description.model.group = self._sums.function, self._sums.group
         best = level()
         chosen = best if instructions is None else min(best, instructions)
         self._handle: int | None = found.autoglm_create(byref(self._description.model), chosen)
         if self._handle is None:
             raise RuntimeError("no memory or no threads for the native decoder")
         self._rows = (RowC * sizes.max_rows)()
-        self._logits = torch.empty(sizes.max_rows, model.vocab_size)
+        self._logits = torch.empty(sizes.max_rows, self._description.model.head.rows)
         self._address = self._logits.data_ptr()
         self._count = self._wanted = 0
+
+    @property
+    def rows_alike(self) -> int:
+        """Steps of at most so many rows are computed alike, bit for bit; 0: sums over the ranks are not."""
+        return ROWS_ALIKE if self._sums is None or self._sums.in_c else 0
 
     def put(
         self,
         token: int,
         position: tuple[int, int, int],
         length: int,
-        blocks: BlockList,
+        blocks: BlockList | BlockArray,
         images: ImageList = NO_IMAGES,
         *,
         wanted: bool = True,
@@ -126,11 +147,22 @@ class NativeDecoder:
         self._wanted += wanted
 
     def run(self) -> Tensor:
-        """fp32 logits ``[wanted rows, vocab]`` in order of :meth:`put`; valid until the next call."""
+        """fp32 logits ``[wanted rows, vocab]`` in order of :meth:`put`; valid until the next call.
+
+        Of several ranks, which all run the same step, rank 0 gets them, and the others what they hold of them.
+
+        Raises:
+            RuntimeError: a rank is lost, or what else the sum over the ranks raises.
+        """
         count, wanted = self._count, self._wanted
         self._count = self._wanted = 0
-        self._library.autoglm_step(self._handle, self._rows, count, self._address)
-        return self._logits[:wanted]
+        status = self._library.autoglm_step(self._handle, self._rows, count, self._address)
+        if self._sums is None:
+            return self._logits[:wanted]
+        self._sums.check(status)
+        if not wanted:
+            return self._logits.new_empty(0, self._vocab)
+        return gather_shares(self._logits[:wanted], self._vocab, self._comm, everywhere=False)
 
     def close(self) -> None:
         """End the threads and free the buffers; safe to call twice."""

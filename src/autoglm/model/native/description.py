@@ -16,6 +16,7 @@ from autoglm.model.decoder import DecoderLayer
 from autoglm.model.native.structs import BF16, F32, INT4, INT8, LayerC, MatrixC, ModelC
 from autoglm.model.quantized.linear import QuantizedLinear
 from autoglm.model.registry import Model
+from autoglm.parallel.tensor import share
 
 LANES = 16
 """Widths must be multiples of this."""
@@ -35,7 +36,11 @@ class Sizes:
 def unfit(model: Model) -> str | None:
     """Why the kernels cannot run this model; ``None`` if they can."""
     text = model.text_config
-    widths = {"hidden_size": text.hidden_size, "head_dim": text.head_dim, "intermediate_size": text.intermediate_size}
+    widths = {
+        "hidden_size": text.hidden_size,
+        "head_dim": text.head_dim,
+        "intermediate_size": _rows(_first_layer(model).mlp.gate_up) // 2,  # this rank's
+    }
     if isinstance(model, AutoGLMPhoneModel):
         widths["fusion head_dim"] = model.config.fusion.head_dim
     for name, width in widths.items():
@@ -48,6 +53,16 @@ def unfit(model: Model) -> str | None:
     if any(isinstance(module, QuantizedLinear) and module.scheme == "fp8" for module in model.modules()):
         return "the kernels do not read fp8 weights"
     return None
+
+
+def _first_layer(model: Model) -> DecoderLayer:
+    layer = model.decoder.layers[0]
+    assert isinstance(layer, DecoderLayer)
+    return layer
+
+
+def _rows(module: nn.Module) -> int:
+    return module.rows if isinstance(module, QuantizedLinear) else module.get_parameter("weight").shape[0]
 
 
 @dataclass(slots=True)
@@ -95,7 +110,7 @@ class Description:
 
 def describe(model: Model, kv: KVStore, sizes: Sizes, *, integer_products: bool = True) -> Description:
     """The whole model. The tensors must stay where they are for as long as it is used."""
-    text, decoder = model.text_config, model.decoder
+    text, decoder, first = model.text_config, model.decoder, _first_layer(model)
     out = Description(ModelC())
     axis = decoder.rope.axis.to(torch.int32)
     layers = (LayerC * text.num_layers)()
@@ -110,12 +125,13 @@ def describe(model: Model, kv: KVStore, sizes: Sizes, *, integer_products: bool 
     out.model = ModelC(
         hidden=text.hidden_size,
         layers=text.num_layers,
-        heads=text.num_heads,
-        kv_heads=text.num_kv_heads,
+        heads=first.self_attn.heads,
+        kv_heads=first.self_attn.kv_heads,
         head_dim=text.head_dim,
         rotary_pairs=text.rotary_dim // 2,
-        intermediate=text.intermediate_size,
+        intermediate=_rows(first.mlp.gate_up) // 2,
         vocab=text.vocab_size,
+        embed_first=share(text.vocab_size, model.comm.rank, model.comm.size)[0],
         eps=text.rms_norm_eps,
         kv_type=_TYPES[kv.spec.dtype],
         block_size=sizes.block_size,
@@ -163,11 +179,12 @@ def _fusion(model: AutoGLMPhoneModel, out: Description) -> tuple[dict[str, Any],
     fusion, gate = model.config.fusion, model.time_gate
     number: Callable[[Tensor], float] = lambda tensor: float(tensor.float())  # noqa: E731
     fields = {
-        "cross_heads": fusion.num_heads,
-        "cross_kv_heads": fusion.num_kv_heads,
+        "cross_heads": model.cross_attention[0].num_heads,
+        "cross_kv_heads": model.cross_attention[0].num_kv_heads,
         "cross_head_dim": fusion.head_dim,
         "first_fusion": fusion.layers[0],
         "gate_rank": fusion.gate_rank,
+        "gate_first": share(fusion.gate_rank, model.comm.rank, model.comm.size)[0],
         "gate_scale": number(gate.scale),
         "gate_bias": number(gate.bias),
         "gate_text": out.matrix(gate.text_proj),

@@ -17,10 +17,13 @@ _SHRINK = (1.0, 0.92, 0.85)
 _ROWS_AT_ONCE = 1024
 
 
-def pack_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``[rows, cols]`` -> int8 of the same shape, and float32 scales ``[rows]``."""
+def pack_int8(weight: Tensor, largest: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """``[rows, cols]`` -> int8 of the same shape, and float32 scales ``[rows]``.
+
+    ``largest``: the largest magnitude of each row, where ``weight`` has some of its columns only.
+    """
     exact = weight.float()
-    scales = exact.abs().amax(dim=1).clamp_min(1e-30) / 127.0
+    scales = (exact.abs().amax(dim=1) if largest is None else largest).clamp_min(1e-30) / 127.0
     return (exact / scales[:, None]).round_().to(torch.int8), scales
 
 

@@ -21,10 +21,13 @@ _MULTIPLE = 16
 """Both sides of a matrix that cards multiply are multiples of this."""
 
 
-def pack_fp8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``[rows, cols]`` -> e4m3 of the same shape, and float32 scales ``[rows]``; activations are packed alike."""
+def pack_fp8(weight: Tensor, largest: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """``[rows, cols]`` -> e4m3 of the same shape, and float32 scales ``[rows]``; activations are packed alike.
+
+    ``largest``: the largest magnitude of each row, where ``weight`` has some of its columns only.
+    """
     exact = weight.float()
-    scales = exact.abs().amax(dim=1).clamp_min(1e-30) / LARGEST
+    scales = (exact.abs().amax(dim=1) if largest is None else largest).clamp_min(1e-30) / LARGEST
     return (exact / scales[:, None]).clamp_(-LARGEST, LARGEST).to(DTYPE), scales
 
 

@@ -6,16 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autoglm.errors import InvalidInputError
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.layers import FusedLinear
 from autoglm.model.quantized import fp8
 from autoglm.model.quantized.codes import GROUP, pack_int4, pack_int8, unpack_int4, unpack_int8
 from autoglm.model.quantized.unpacking import unpack_natively
 from autoglm.model.registry import Model
+from autoglm.model.sharding import sharding_of
+from autoglm.parallel.collectives import ALONE, Communicator
 
 SCHEMES = ("int8", "int4")
 """Those that the CPU's kernels read."""
 ALL_SCHEMES = (*SCHEMES, "fp8")
+_BY_COLUMNS = ("o_proj", "down_proj")
+"""Layers whose columns are shared out over ranks; of the others, rows."""
 _NAMES = {torch.int8: "int8", torch.uint8: "int4", fp8.DTYPE: "fp8"}
 _ROWS_AT_ONCE = 4096
 _CPU = torch.device("cpu")
@@ -39,14 +44,20 @@ class QuantizedLinear(nn.Module):
         self.cols = packed.shape[1] * (2 if self.scheme == "int4" else 1)
 
     @classmethod
-    def of(cls, module: nn.Module, scheme: str) -> QuantizedLinear:
-        """From a linear layer. int4 needs a multiple of 32 columns; a layer without is packed as int8."""
+    def of(cls, module: nn.Module, scheme: str, columns: Communicator = ALONE) -> QuantizedLinear:
+        """From a linear layer. int4 needs a multiple of 32 columns; a layer without is packed as int8.
+
+        ``columns``: the ranks that have the layer's columns together. They agree on the scale of a row, so that what
+        they hold together are the codes that one rank would have.
+        """
         weight = module.get_parameter("weight").detach()
         bias = getattr(module, "bias", None)
-        pack = pack_int4 if scheme == "int4" and weight.shape[1] % GROUP == 0 else pack_int8
-        if scheme == "fp8":
-            pack = fp8.pack_fp8
-        return cls(*pack(weight), None if bias is None else bias.detach().float())
+        if scheme == "int4" and weight.shape[1] % GROUP == 0:
+            packed = pack_int4(weight)
+        else:
+            largest = columns.all_gather(weight.float().abs().amax(dim=1)[None], 0).amax(dim=0)
+            packed = fp8.pack_fp8(weight, largest) if scheme == "fp8" else pack_int8(weight, largest)
+        return cls(*packed, None if bias is None else bias.detach().float())
 
     def weight_as_float(self) -> Tensor:
         """float32 ``[rows, cols]``."""
@@ -91,6 +102,11 @@ def quantized_names(model: Model) -> list[str]:
     return names if model.stage is not None and not model.stage.is_last else [*names, "lm_head"]
 
 
+def scheme_of(name: str, scheme: str, device: torch.device = _CPU) -> str:
+    """How the layer ``name`` is packed."""
+    return head_scheme(scheme, device) if name == "lm_head" else scheme
+
+
 def head_scheme(scheme: str, device: torch.device) -> str:
     """The head decides between tokens: it is never packed below 8 bits. Which 8 a device multiplies differs."""
     return "int8" if scheme != "fp8" and device.type == "cpu" else "fp8"
@@ -103,11 +119,33 @@ def put(model: Model, name: str, layer: QuantizedLinear) -> None:
 
 
 def quantize(model: Model, scheme: str, device: torch.device = _CPU) -> None:
-    """Pack a loaded model's layers one after the other, where they are, to decode on ``device``."""
+    """Pack a loaded model's layers one after the other, where they are, to decode on ``device``; the ranks that share
+    the model do so together."""
     for name in quantized_names(model):
         module = model.get_submodule(name)
         assert isinstance(module, nn.Linear | FusedLinear)
-        put(model, name, QuantizedLinear.of(module, head_scheme(scheme, device) if name == "lm_head" else scheme))
+        columns = model.comm if name.endswith(_BY_COLUMNS) else ALONE
+        put(model, name, QuantizedLinear.of(module, scheme_of(name, scheme, device), columns))
+
+
+def check_packing(model: Model, scheme: str, size: int) -> None:
+    """Raise :class:`InvalidInputError` if ``size`` ranks would have to pack part of a group of int4 columns."""
+    if scheme != "int4" or size == 1:
+        return
+    for rank in range(size):
+        sharding = sharding_of(model, rank, size)
+        for name in quantized_names(model):
+            weight = model.get_submodule(name).get_parameter("weight")
+            cut = sharding.ranges(f"{name}.weight", tuple(weight.shape)) if name.endswith(_BY_COLUMNS) else None
+            for start, end in cut[1] if cut is not None else ():
+                if start % GROUP or end % GROUP:
+                    raise InvalidInputError(
+                        f"quantization int4 packs {GROUP} columns together, and of {name} rank {rank} of {size} has "
+                        f"columns {start} to {end - 1}; use int8, or another tensor_parallel_size",
+                        field="quantization",
+                        limit=GROUP,
+                        value=scheme,
+                    )
 
 
 def parameter_count(model: Model) -> int:

@@ -8,15 +8,17 @@ from torch import Tensor
 from autoglm.model.native.library import level, library
 from autoglm.model.native.structs import INT4, INT8, MatrixC
 
+_TYPES = {torch.int8: INT8, torch.uint8: INT4}
+
 
 def unpack_natively(packed: Tensor, scales: Tensor, cols: int) -> Tensor | None:
-    """float32 ``[rows, cols]``; ``None`` where the kernels cannot: not built, not on the CPU, odd widths."""
+    """float32 ``[rows, cols]``; ``None`` where the kernels cannot: not built, not on the CPU, odd widths, fp8."""
     found = library()
-    if found is None or packed.device.type != "cpu" or cols % 32:
+    if found is None or packed.device.type != "cpu" or cols % 32 or packed.dtype not in _TYPES:
         return None
     out = torch.empty(packed.shape[0], cols)
     matrix = MatrixC(
-        type=INT8 if packed.dtype == torch.int8 else INT4,
+        type=_TYPES[packed.dtype],
         rows=packed.shape[0],
         cols=cols,
         data=packed.data_ptr(),

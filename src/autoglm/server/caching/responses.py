@@ -87,34 +87,43 @@ class Responses:
     def _direct(self, submit: Submit) -> AnswerSource:
         return LinkedStream(self._link.submit(submit), self._link)
 
-    def _follow(self, key: str, submit: Submit, keep: Callable[[Answer], None]) -> Replay:
-        """Join the recording of ``key``, or begin it. No waiting in here, so nobody can come between."""
+    def _follow(self, key: str, submit: Submit, keep: Callable[[Answer], bool]) -> Replay:
+        """Join the recording of ``key``, or begin it. No waiting in here, so nobody can come between.
+
+        A recording can be joined until its answer is stored: who looked before that finds it here.
+        """
         recording = self._live.get(key)
         if recording is not None and recording.joinable:
             return recording.reader(submit.id, "joined")
 
-        def ended(events: list[ChoiceEvent] | None) -> None:
+        def forget() -> None:
             if self._live.get(key) is made:
                 del self._live[key]
+
+        def ended(events: list[ChoiceEvent] | None) -> None:
             answer = None if events is None else answer_of(events, submit.n)
-            if answer is not None:
-                keep(answer)
+            if answer is None:
+                forget()
+            else:
+                self._store(lambda: keep(answer), forget)
 
         made = self._live[key] = Recording(self._link.submit(submit), self._link, ended)
         return made.reader(submit.id, "miss")
 
-    def _keep_in(self, ticket: Ticket) -> Callable[[Answer], None]:
-        return lambda answer: self._store(lambda: self._dialogue.keep(ticket, answer))
+    def _keep_in(self, ticket: Ticket) -> Callable[[Answer], bool]:
+        return lambda answer: self._dialogue.keep(ticket, answer)
 
-    def _keep_under(self, key: str) -> Callable[[Answer], None]:
-        return lambda answer: self._store(lambda: self._answers.cache.put(key, answer))
+    def _keep_under(self, key: str) -> Callable[[Answer], bool]:
+        return lambda answer: self._answers.cache.put(key, answer)
 
-    def _store(self, store: Callable[[], bool]) -> None:
+    def _store(self, store: Callable[[], bool], then: Callable[[], None]) -> None:
         async def run() -> None:
             try:
                 await self._off_loop(store)
             except Exception:
                 log.exception("an answer could not be kept")
+            finally:
+                then()
 
         task = asyncio.get_running_loop().create_task(run())
         self._stores.add(task)

@@ -5,19 +5,8 @@ from __future__ import annotations
 import re
 import time
 
-from autoglm.agent.actions import (
-    Action,
-    Back,
-    DoubleTap,
-    Home,
-    Launch,
-    LongPress,
-    Point,
-    Swipe,
-    Tap,
-    Type,
-    Wait,
-)
+from autoglm.agent import actions
+from autoglm.agent.actions import Action, Point
 from autoglm.agent.devices.adb.apps import HOME, app_of, package_of
 from autoglm.agent.devices.adb.keyboard import type_text
 from autoglm.agent.devices.adb.link import AdbConfig, AdbLink
@@ -78,7 +67,7 @@ class AdbDevice:
                 a phone's.
             DeviceError: the phone does not answer, or refused.
         """
-        if isinstance(action, Wait):
+        if isinstance(action, actions.Wait):
             time.sleep(action.seconds)
             return True
         self._do(action)
@@ -97,23 +86,23 @@ class AdbDevice:
 
     def _do(self, action: Action) -> None:
         match action:
-            case Tap(element):
+            case actions.Tap(element):
                 self._input("tap", *self._pixels(element))
-            case DoubleTap(element):
+            case actions.DoubleTap(element):
                 self._input("tap", *self._pixels(element))
                 time.sleep(self._config.double_tap_pause)
                 self._input("tap", *self._pixels(element))
-            case LongPress(element):
+            case actions.LongPress(element):
                 self._input("swipe", *self._pixels(element) * 2, _LONG_PRESS_MS)
-            case Swipe(start, end):
+            case actions.Swipe(start, end):
                 self._swipe(self._pixels(start), self._pixels(end))
-            case Type(text):
+            case actions.Type(text):
                 type_text(self._phone, text, self._config.keyboard_pause)
-            case Back():
+            case actions.Back():
                 self._input("keyevent", "4")
-            case Home():
+            case actions.Home():
                 self._input("keyevent", "KEYCODE_HOME")
-            case Launch(app):
+            case actions.Launch(app):
                 self._launch(app)
             case _:
                 kind = type(action).__name__

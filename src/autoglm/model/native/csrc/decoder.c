@@ -180,16 +180,18 @@ void autoglm_widen(const matrix_t *m, float *out, int level) {
     widen_base(m, out), (void)level;
 }
 
-// One step; logits: [rows that want them][vocab].
-void autoglm_step(decoder_t *d, const row_t *rows, int count, float *logits) {
+// One step; logits: [rows that want them][rows of the head]. 0, or what a sum over the ranks failed with.
+int autoglm_step(decoder_t *d, const row_t *rows, int count, float *logits) {
   d->rows = rows;
   d->row_count = count;
   d->logits = logits;
   d->seeing_count = 0;
+  d->failed = 0;
   for (int i = 0; i < count; i++)
     if (rows[i].images) d->seeing[d->seeing_count++] = i;
   if (d->model.threads > 1) wake(d->pool);
   d->forward(&d->workers[0]);
+  return d->failed;
 }
 
 // Index of the largest of logits[i] - amount of i; the first of equals. Restores what it changes.

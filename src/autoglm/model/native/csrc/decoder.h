@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define ABI 3
+#define ABI 4
 #define FEW 8  // rows up to which a product goes weight row by weight row
 
 enum weight_type { F32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
@@ -28,11 +28,16 @@ typedef struct {
   matrix_t cross_q, cross_out;
 } layer_t;
 
+// Adds `count` numbers of all ranks up, in place; 0 if it went well. `type` 0: float.
+typedef int (*sum_t)(void *group, void *data, uint64_t count, int type);
+
+// With ranks (`sum` is there), heads, widths and rows of matrices are those of this one; `hidden` and `gate_rank` are whole.
 typedef struct {
   int32_t hidden, layers, heads, kv_heads, head_dim, rotary_pairs, intermediate, vocab;
   int32_t cross_heads, cross_kv_heads, cross_head_dim, first_fusion, gate_rank;  // first_fusion = layers: no fusion
   int32_t kv_type, block_size, max_rows, max_tokens, threads;
   int32_t integer_products;  // packed weights on whole numbers, where the machine can
+  int32_t embed_first, gate_first;  // of this rank's rows of the embedding and of the gate
   float eps, gate_scale, gate_bias;
   matrix_t embed, head, gate_text;
   const float *final_norm, *gate_norm, *inv_freq;
@@ -40,6 +45,8 @@ typedef struct {
   void *keys, *values;         // [layers][kv_heads][slots][head_dim]
   int64_t layer_stride, head_stride;  // in elements
   const layer_t *layer;
+  sum_t sum;  // NULL: one rank has all
+  void *group;
 } model_t;
 
 // One image's features: keys and values of each module [cross_kv_heads][tokens][cross_head_dim], gate keys [tokens][rank].
@@ -97,7 +104,7 @@ struct decoder {
   // the step under way
   const row_t *rows;
   float *logits;
-  int32_t row_count, seeing_count, stopping;
+  int32_t row_count, seeing_count, stopping, failed;  // failed: what `sum` gave
   void (*forward)(worker_t *);
   void *pool;
   _Atomic uint32_t arrived, generation;

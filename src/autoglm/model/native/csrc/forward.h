@@ -28,6 +28,14 @@ static void share_linear(worker_t *w, const matrix_t *m, int rows, const float *
   linear(w, m, rows, s.first, s.last, x, x_stride, out, m->rows);
 }
 
+// Add up the ranks' parts of what all threads have made; a step whose sum failed runs to its end without.
+static void sum_ranks(worker_t *w, float *data, int count) {
+  decoder_t *d = w->decoder;
+  if (!d->model.sum) return;
+  if (w->index == 0 && count && !d->failed) d->failed = d->model.sum(d->model.group, data, (uint64_t)count, 0);
+  pool_barrier(d);
+}
+
 static void norm_rows(worker_t *w, const float *weight, int rows) {
   const model_t *m = &w->decoder->model;
   for (int r = 0; r < rows; r++) rms_norm(w->normed + r * m->hidden, w->x + r * m->hidden, weight, m->hidden, m->eps);
@@ -44,10 +52,28 @@ static void add_normed(worker_t *w, const float *weight, int rows) {
   }
 }
 
+// A row of the embedding is on one rank; the others add zeros.
+static void spread_embedding(worker_t *w) {
+  decoder_t *d = w->decoder;
+  const model_t *m = &d->model;
+  span_t s = share(w, d->row_count, 1);
+  for (int r = s.first; r < s.last; r++) {
+    float *x = d->projected + (int64_t)r * m->hidden;
+    int row = d->rows[r].token - m->embed_first;
+    if (row >= 0 && row < m->embed.rows) widen(&m->embed, row, x);
+    else memset(x, 0, (size_t)m->hidden * 4);
+  }
+  pool_barrier(d);
+  sum_ranks(w, d->projected, d->row_count * m->hidden);
+  memcpy(w->x, d->projected, (size_t)d->row_count * (size_t)m->hidden * 4);
+}
+
 static void embed_rows(worker_t *w) {
   decoder_t *d = w->decoder;
   const model_t *m = &d->model;
-  for (int r = 0; r < d->row_count; r++) widen(&m->embed, d->rows[r].token, w->x + (int64_t)r * m->hidden);
+  if (m->sum) spread_embedding(w);
+  else
+    for (int r = 0; r < d->row_count; r++) widen(&m->embed, d->rows[r].token, w->x + (int64_t)r * m->hidden);
   span_t s = share(w, d->row_count, 1);
   for (int r = s.first; r < s.last; r++)
     for (int i = 0; i < m->rotary_pairs; i++) {
@@ -136,8 +162,14 @@ static void time_gate(worker_t *w) {
   const model_t *m = &d->model;
   for (int i = 0; i < d->seeing_count; i++)
     memcpy(w->normed + (int64_t)i * m->hidden, w->x + (int64_t)d->seeing[i] * m->hidden, (size_t)m->hidden * 4);
-  share_linear(w, &m->gate_text, d->seeing_count, w->normed, m->hidden, d->gate_q);
+  if (m->sum) {
+    if (w->index == 0) memset(d->gate_q, 0, (size_t)d->seeing_count * (size_t)m->gate_rank * 4);
+    pool_barrier(d);
+  }
+  span_t own = share(w, m->gate_text.rows, TILE);
+  linear(w, &m->gate_text, d->seeing_count, own.first, own.last, w->normed, m->hidden, d->gate_q + m->gate_first, m->gate_rank);
   pool_barrier(d);
+  sum_ranks(w, d->gate_q, d->seeing_count * m->gate_rank);
   float factor = m->gate_scale / sqrtf((float)m->gate_rank), query[m->gate_rank];
   for (int i = 0; i < d->seeing_count; i++) {
     const row_t *row = &d->rows[d->seeing[i]];
@@ -188,6 +220,7 @@ static void cross_attention(worker_t *w, const layer_t *layer) {
   pool_barrier(d);
   share_linear(w, &layer->cross_out, seeing, d->attended, width, d->projected);
   pool_barrier(d);
+  sum_ranks(w, d->projected, seeing * m->hidden);
   for (int i = 0; i < seeing; i++)
     for (int k = 0; k < m->hidden; k++)
       w->x[(int64_t)d->seeing[i] * m->hidden + k] += layer->gate * d->projected[(int64_t)i * m->hidden + k];
@@ -212,6 +245,7 @@ static void feed_forward(worker_t *w, const layer_t *layer, int rows) {
   pool_barrier(d);
   share_linear(w, &layer->down, rows, d->activated, 2 * width, d->projected);
   pool_barrier(d);
+  sum_ranks(w, d->projected, rows * m->hidden);
   add_normed(w, layer->mlp_out_norm, rows);
 }
 
@@ -244,6 +278,7 @@ void FORWARD(worker_t *w) {
     pool_barrier(d);
     share_linear(w, &layer->out, rows, d->attended, m->heads * m->head_dim, d->projected);
     pool_barrier(d);
+    sum_ranks(w, d->projected, rows * m->hidden);
     add_normed(w, layer->attended_norm, rows);
     if (layer->module >= 0 && d->seeing_count) cross_attention(w, layer);
     if (l == m->layers - 1) rows = keep_wanted(w, rows);
