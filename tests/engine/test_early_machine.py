@@ -73,7 +73,8 @@ class EarlyMachine(RuleBasedStateMachine):
         assert visual.bytes <= visual.capacity_bytes or visual.room == visual.capacity_bytes - visual.bytes
 
     def teardown(self) -> None:
-        self.gate.let(self.building)
+        if self.building:
+            self.gate.let(self.building)
         self.driver.drain()
         while self.driver.engine.can_step:
             self.driver.step()
