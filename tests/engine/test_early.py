@@ -95,7 +95,7 @@ def test_a_prompt_that_comes_during_the_encoding_waits_for_it(tmp_path: Path) ->
     driver = Driver(engine_of(make_phone_checkpoint(tmp_path)))
     engine = driver.engine
     go = threading.Event()
-    encode = engine.model.encode_images
+    encode = engine.runner.encoder._encode
     calls: list[int] = []
 
     def slow(pixels: list[object], grids: list[object]) -> object:
@@ -103,7 +103,7 @@ def test_a_prompt_that_comes_during_the_encoding_waits_for_it(tmp_path: Path) ->
         assert go.wait(60)
         return encode(pixels, grids)
 
-    engine.model.encode_images = slow
+    engine.runner.encoder._encode = slow
     gate = Gate(engine)
     request = driver.submit([user(A, B, "open")], SHORT)
     until(lambda: engine.can_step)

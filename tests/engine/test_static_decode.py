@@ -48,7 +48,7 @@ def static_of(driver: Driver) -> StaticDecode:
 
 
 def answers(driver: Driver) -> list[list[int]]:
-    ids = [driver.submit(messages, PENALISED) for messages in REQUESTS]
+    ids = [driver.submit(messages, PENALISED) for messages in REQUESTS[:3]]  # three rows: padded to four
     driver.drain()
     return [driver.results[request_id, 0].tokens for request_id in ids]
 
