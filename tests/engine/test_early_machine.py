@@ -95,9 +95,12 @@ def test_any_order(checkpoint: Path) -> None:
     EarlyMachine.cold = Driver(engine_of(checkpoint, **COLD, **options))
     EarlyMachine.gate = Gate(EarlyMachine.driver.engine)
     EarlyMachine.expected = {}
+    first = EarlyMachine()  # by hand: the tower starts before the text
+    first.submit(parts=[SCREENS[0]], fault=None, salt="")
+    first.step(steps=1)
+    first.tokenise()
+    first.teardown()
+    assert EarlyMachine.driver.engine.stats().early_used == 1
     run_state_machine_as_test(
         EarlyMachine, settings=settings(max_examples=15, stateful_step_count=20, deadline=None, derandomize=True)
     )
-    stats = EarlyMachine.driver.engine.stats()
-    assert stats.early_encodes
-    assert stats.early_used or stats.early_wasted  # the small cache lets some go
