@@ -85,6 +85,7 @@ bench: $(VENV)/.installed-bench .cache/bench/converter/.installed ## side by sid
 	@$(BIN)/python -m benchmarks.decode
 	@$(BIN)/python -m benchmarks.decode --table docs/decode.md
 	@$(BIN)/python -m benchmarks.dual_stream
+	@$(BIN)/python -m benchmarks.early_encode
 	@$(BIN)/python -m benchmarks.speculation
 	@$(BIN)/python -m benchmarks.idle_prefill
 	@$(BIN)/python -m benchmarks.sharing
@@ -96,6 +97,11 @@ bench-parallel: $(VENV)/.installed-bench system-test ## collectives, codes, pipe
 	@$(BIN)/python -m benchmarks.collectives --table docs/parallel.md
 	@$(BIN)/python -m benchmarks.compression --table docs/parallel.md
 	@$(BIN)/python -m benchmarks.pipeline bubble --sizes tiny
+	@$(BIN)/python -m benchmarks.pipeline host --sizes small
+	@$(BIN)/python -m benchmarks.pipeline link --sizes small
+	@$(BIN)/python -m benchmarks.tensor_parallel --sizes small
+	@$(BIN)/python -m benchmarks.vision_parallel
+	@$(BIN)/python -m benchmarks.vision_parallel --table docs/parallel.md
 
 bench-caches: $(VENV)/.installed-bench system-test ## caches beside their peers and in front of a real Redis
 	@$(BIN)/python -m benchmarks.local_cache
