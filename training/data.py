@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +37,16 @@ _WEIGHT = {
     "LongPress": 3.0,
 }
 """How much rather a sample is taken than others of its screen (Efraimidis and Spirakis 2006)."""
-_FAMILY = {"two": 2.5, "text": 1.4, "note": 1.4, "search": 1.3, "dialog": 1.5, "person": 1.2}
+_FAMILY = {
+    "two": 3.5,
+    "text": 1.5,
+    "note": 1.4,
+    "search": 1.5,
+    "dialog": 2.0,
+    "person": 1.6,
+    "alarm": 1.3,
+    "shop": 1.2,
+}
 """The same by the family of its task: what needs most practice."""
 _TURN = 6.0
 """The same for steps at which a task goes on to its next part: rare, and a task fails without them."""
@@ -144,6 +154,9 @@ class _Stream(IterableDataset[Screens]):
         options = self.options
         if get_worker_info() is not None:
             torch.set_num_threads(1)
+            # A signal to the whole group is for the trainer, which still needs a batch to save its state and end.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
         worker = get_worker_info()
         rng = random.Random(f"{options.split}/{options.seed}/{worker.id if worker else 0}")
         dialogues = _Dialogues(options.directory) if options.tokens else None

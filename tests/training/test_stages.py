@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +50,17 @@ def test_a_whole_run_in_seconds(work: Path) -> None:
     assert model.dtype == torch.float16
     assert (out / "model.safetensors").stat().st_size < 25e6
     assert PromptBuilder.from_checkpoint(out, "autoglm_phone").tokenizer.vocab_size == model.vocab_size
+
+
+def test_a_signal_to_the_whole_group_leaves_the_trainer_its_batches(work: Path) -> None:
+    """It saves its state after the step under way, which may need one more batch."""
+    before = multiprocessing.active_children()
+    batches = stream(SampleStream(work / "tokens", "train", 1, screens=1, k=2, drawn=False), workers=1)
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - set(before)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGTERM)
+    assert all(len(next(batches).kinds) == 2 for _ in range(8))  # more than are made in advance
 
 
 def test_batches_are_reproducible_and_symbols_fit_their_tables(work: Path) -> None:
