@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from autoglm.agent.actions import Tap, Type, format_action
-from autoglm.agent.tasks.goals.two import FIRST, SECOND
 from autoglm.agent.tasks.scenes import Sample, Scene, scene
-from autoglm.agent.tasks.talk import Talk
 from autoglm.agent.tasks.templates import TEMPLATES
 from autoglm.prompt import ImageOptions, PhoneImageProcessor, PhoneOptions, Tokenizer
 from training.dialogue import HOLD, TAP, answer_text, prompt_text
@@ -49,7 +47,8 @@ _FAMILY = {
 }
 """The same by the family of its task: what needs most practice."""
 _TURN = 6.0
-"""The same for steps at which a task goes on to its next part: rare, and a task fails without them."""
+"""The same for steps that hang on the last thought (a text is typed, a dialog answered, one of two goals reached):
+rare, and a task fails without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,16 +176,7 @@ def _balanced(rng: random.Random, one: Scene, k: int) -> Scene:
 
 def _wanted(sample: Sample) -> float:
     weight = _WEIGHT.get(kind_of(sample), 1.0) * _FAMILY.get(TEMPLATES[sample.task.template_id].family, 1.0)
-    return weight * _TURN if _turns(sample) else weight
-
-
-def _turns(sample: Sample) -> bool:
-    """Whether what was just done has to be remembered: the first of two goals is reached, the text is typed."""
-    if sample.think.startswith(SECOND) and not sample.last_think.startswith(SECOND):
-        return True
-    last = sample.last_think.removeprefix(FIRST).removeprefix(SECOND)
-    typed = last.startswith(tuple(Talk(language).line("type", "") for language in ("zh", "en")))
-    return typed and not isinstance(sample.action, Type)
+    return weight * _TURN if sample.remembers else weight
 
 
 def screen_processor() -> PhoneImageProcessor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from autoglm.agent.actions import Action, Back, Finish, Home, Launch, LongPress, Swipe, TakeOver, Tap, Type, Wait
 from autoglm.agent.devices.simulated import Element, SimulatedPhone
@@ -17,6 +18,7 @@ from .relevance import relevant
 from .splits import SPLITS, Split
 from .starts import new_phone, new_task, prepare, random_move, visit
 from .talk import Talk
+from .templates import Template
 from .view import View
 
 RELEVANT = 0.75
@@ -27,6 +29,8 @@ FRESH = 0.3
 
 OWN = 0.9
 """How often an agent that has typed something is one that wanted to: others' lines have to be compared word by word."""
+SAME = 0.15
+"""Share of samples that ask for the episode's own goal in other words: only its agent knows what it has just done."""
 VISIT = 0.1
 """How often the screen is one that episodes rarely show."""
 TAKEN: dict[type, float] = {Launch: 0.3, Home: 0.4, Back: 0.6, Finish: 0.75}
@@ -42,6 +46,7 @@ class Sample:
         think, action: what the expert says and does.
         target_cell: (row, column) of the cell a tap means; None for other actions.
         task: where the step comes from.
+        remembers: without its last thought the expert would do something else.
     """
 
     instruction: str
@@ -51,6 +56,7 @@ class Sample:
     action: Action
     target_cell: tuple[int, int] | None
     task: Task
+    remembers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +86,27 @@ def scene(rng: random.Random, split: str | Split, k: int) -> Scene:
     template = split.draw(rng)
     phone = new_phone(rng, split)
     prepare(rng, phone, template)
+    state = rng.getstate()
     task = new_task(rng, phone, split, template)
+    same = [_reworded(rng, state, phone, split, template) for _ in range(int(k * SAME))]
     last, arrival = roll(rng, task, phone)
     if rng.random() < VISIT:
         arrival = Arrival(*visit(rng, phone))
         view, samples = View(phone), []
     else:
         view = View(phone)
-        samples = [label_step(task, view, last)]
+        samples = [label_step(one, view, last) for one in (task, *same)]
     while len(samples) < k:
         samples.append(_other_sample(rng, phone, view, split, arrival))
     rng.shuffle(samples)
     return Scene(phone, tuple(samples))
+
+
+def _reworded(rng: random.Random, state: Any, phone: SimulatedPhone, split: Split, template: Template) -> Task:
+    """The task that was drawn in this state of the generator, in words drawn from ``rng``."""
+    again = random.Random()
+    again.setstate(state)
+    return new_task(again, phone, split, template, wording=rng)
 
 
 def _other_sample(
@@ -110,7 +125,8 @@ def label_step(task: Task, view: View, last_think: str) -> Sample:
     """What the expert does for ``task`` on this screen."""
     step = task.decide(view, last_think)
     cell = None if step.target is None else target_cell(view.size, step.target)
-    return Sample(task.instruction, view.current_app, last_think, step.think, step.action, cell, task)
+    remembers = bool(last_think) and step != task.decide(view, "")
+    return Sample(task.instruction, view.current_app, last_think, step.think, step.action, cell, task, remembers)
 
 
 def roll(rng: random.Random, task: Task, phone: SimulatedPhone) -> tuple[str, Arrival | None]:

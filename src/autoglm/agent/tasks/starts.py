@@ -83,14 +83,18 @@ def new_task(
     cross: float = CROSS,
     focus: str = "",
     typed: str = "",
+    wording: random.Random | None = None,
 ) -> Task:
-    """A task of ``template`` for ``phone``; with probability ``cross`` in the other language than the phone's."""
+    """A task of ``template`` for ``phone``; with probability ``cross`` in the other language than the phone's.
+
+    ``wording``: see :meth:`Template.task`.
+    """
     language = phone.spec.language
     if rng.random() < cross:
         language = "en" if language == "zh" else "zh"
     if typed and typed.isascii() != (language == "en"):
         typed = ""
-    return template.task(Ask(rng, phone, language, split.phrases_held_out, focus, typed))
+    return template.task(Ask(rng, phone, language, split.phrases_held_out, focus, typed), wording)
 
 
 def new_start(

@@ -101,10 +101,10 @@ class Template:
         """The first part of the id."""
         return self.id.split(".", 1)[0]
 
-    def task(self, ask: Ask) -> Task:
-        """A task for this phone."""
+    def task(self, ask: Ask, wording: random.Random | None = None) -> Task:
+        """A task for this phone. ``wording``: chooses the phrase, where the rest is to be drawn once more as before."""
         goal, slots = self.draw(ask)
-        phrase = ask.rng.choice(split_phrases(self.phrases, ask.language, held_out=ask.held_out))
+        phrase = (wording or ask.rng).choice(split_phrases(self.phrases, ask.language, held_out=ask.held_out))
         return Task(self.id, goal, phrase.format(**slots), ask.language, self.sensitive)
 
 
