@@ -31,7 +31,7 @@ def test_two_ranks_measure_their_bubble(checkpoint: Path) -> None:
     config |= {"threads": 2, "kv_cache_bytes": 8_000_000}
     command = [sys.executable, "-m", "benchmarks.pipeline_rank", str(checkpoint), "--engine", json.dumps(config)]
     command += ["--work", "bubble", "--prompt", "48", "--each", "--ballast", "0.05", "--repetitions", "1"]
-    found = json.loads(pipeline._two_ranks([*command, "--micro-batches", "1", "4"]).splitlines()[-1])
+    found = json.loads(pipeline._two_ranks([*command, "--micro-batches", "1", "4"], 300).splitlines()[-1])
     assert set(found) == {"1", "4"}
     # One micro-batch is on one stage at a time, so half of the time is idle at best; four overlap, as the stages sleep.
     assert 0.49 < found["1"]["bubble"] < 1

@@ -91,12 +91,13 @@ class EarlyMachine(RuleBasedStateMachine):
 
 def test_any_order(checkpoint: Path) -> None:
     options: dict[str, Any] = {"context_length": 128, "encoder_patches": 2 * PATCHES}
-    EarlyMachine.driver = Driver(engine_of(checkpoint, visual_cache_bytes=8192, **options))
+    EarlyMachine.driver = Driver(engine_of(checkpoint, visual_cache_bytes=45_000, **options))
     EarlyMachine.cold = Driver(engine_of(checkpoint, **COLD, **options))
     EarlyMachine.gate = Gate(EarlyMachine.driver.engine)
     EarlyMachine.expected = {}
     first = EarlyMachine()  # by hand: the tower starts before the text
     first.submit(parts=[SCREENS[0]], fault=None, salt="")
+    until(lambda: EarlyMachine.driver.engine.can_step)
     first.step(steps=1)
     first.tokenise()
     first.teardown()

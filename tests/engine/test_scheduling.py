@@ -24,9 +24,9 @@ def test_token_and_encoder_budgets(checkpoint: Path) -> None:
     driver = Driver(engine)
     rows: list[int] = []
     patches: list[int] = []
-    run, encode = engine.runner.run, engine.model.encode_images
+    run, encode = engine.runner.run, engine.runner.encoder._encode
     engine.runner.run = lambda chunks: (rows.append(sum(c.count for c in chunks)), run(chunks))[1]  # type: ignore[method-assign,func-returns-value]
-    engine.model.encode_images = lambda pixels, grids: (  # type: ignore[method-assign]
+    engine.runner.encoder._encode = lambda pixels, grids: (
         patches.append(sum(t * h * w for t, h, w in grids)),  # type: ignore[func-returns-value]
         encode(pixels, grids),
     )[1]
