@@ -18,7 +18,7 @@ from tests.engine.harness import GREEDY, Driver, engine_of, screen, user
 A, B, C = (screen(i, 56, 84) for i in range(3))
 SHORT = msgspec.structs.replace(GREEDY, max_tokens=4, ignore_eos=True)
 LONG = msgspec.structs.replace(GREEDY, max_tokens=40, ignore_eos=True)
-PATCHES = 80  # of a screen, which is enlarged to the least size: 10 x 8
+PATCHES = 48  # of a screen, which is enlarged to the least size: 8 x 6
 
 
 class Gate:

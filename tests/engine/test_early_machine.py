@@ -91,7 +91,7 @@ class EarlyMachine(RuleBasedStateMachine):
 
 def test_any_order(checkpoint: Path) -> None:
     options: dict[str, Any] = {"context_length": 128, "encoder_patches": 2 * PATCHES}
-    EarlyMachine.driver = Driver(engine_of(checkpoint, visual_cache_bytes=45_000, **options))
+    EarlyMachine.driver = Driver(engine_of(checkpoint, visual_cache_bytes=26_000, **options))
     EarlyMachine.cold = Driver(engine_of(checkpoint, **COLD, **options))
     EarlyMachine.gate = Gate(EarlyMachine.driver.engine)
     EarlyMachine.expected = {}
