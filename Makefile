@@ -100,6 +100,9 @@ bench-parallel: $(VENV)/.installed-bench system-test ## collectives, codes, pipe
 	@$(BIN)/python -m benchmarks.pipeline host --sizes small
 	@$(BIN)/python -m benchmarks.pipeline link --sizes small
 	@$(BIN)/python -m benchmarks.tensor_parallel --sizes small
+	@$(BIN)/python -m benchmarks.pipeline host --table docs/parallel.md
+	@$(BIN)/python -m benchmarks.pipeline link --table docs/parallel.md
+	@$(BIN)/python -m benchmarks.tensor_parallel --table docs/parallel.md
 	@$(BIN)/python -m benchmarks.vision_parallel
 	@$(BIN)/python -m benchmarks.vision_parallel --table docs/parallel.md
 

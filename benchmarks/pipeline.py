@@ -5,6 +5,8 @@
     python -m benchmarks.pipeline host --sizes small mid      two ranks on two cores against one rank with two threads
     python -m benchmarks.pipeline host --sizes tiny --repetitions 1      whether it works
 
+    python -m benchmarks.pipeline PART --table docs/parallel.md    only writes the table of the result into that page
+
 Each writes benchmarks/results/pipeline_PART.json. ``link``, and the second half of ``bubble``, need root.
 """
 
@@ -29,6 +31,7 @@ from benchmarks import results
 from benchmarks.far_link import far_link
 from benchmarks.pipeline_rank import Found
 from benchmarks.results import Failure, Load, Result, Row
+from benchmarks.rows import table, write_section
 
 ROOT = Path(__file__).parents[1]
 BITS, DELAY = 100e6, 0.005
@@ -245,7 +248,14 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=240.0, help="seconds for one subject (default: 240)")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="checkpoints")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument(
+        "--table", type=Path, help="write the part's table into that page, measure nothing"
+    )
     options = parser.parse_args()
+    if options.table is not None:
+        found = results.read(options.out / f"pipeline_{options.part}.json")
+        write_section(options.table, f"pipeline {options.part}", table(found))
+        return 0
     console = Console(stderr=True)
     report = Report(options.part, console, options.repetitions, options.limit)
     try:

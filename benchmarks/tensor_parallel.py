@@ -31,6 +31,7 @@ from autoglm.prompt import Prompt
 from autoglm.synthetic import make_checkpoint
 from benchmarks import results
 from benchmarks.results import Failure, Load, Result, Row
+from benchmarks.rows import table, write_section
 from benchmarks.side_by_side import ROOT
 
 RESULT = ROOT / "benchmarks" / "results" / "tensor_parallel.json"
@@ -128,6 +129,9 @@ def _row(subject: str, metric: str, speeds: dict[tuple[str, str], list[float]], 
 def main() -> int:
     """Measure and write the result; status 1 if a subject gave other tokens."""
     options = _arguments()
+    if options.table is not None:
+        write_section(options.table, "tensor_parallel", table(results.read(options.out)))
+        return 0
     console = Console(stderr=True)
     work = Work(options.prompt_tokens, options.new_tokens)
     rows: list[Row] = []
@@ -171,6 +175,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pause", action="store_true", help="wait for a line on stdin between loading and measuring")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="derived files")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--table", type=Path, help="write the table of --out into that page, measure nothing")
     return parser.parse_args()
 
 

@@ -302,14 +302,15 @@ class Engine:
         logits = self.runner.run(chunks)
         for chunk in chunks:
             self.scheduler.computed(chunk.known)
-        row = 0
+        row = accepted = 0
         for chunk in chunks:
             if sampled := chunk.sampled:
                 self.decode_steps += chunk.sequence.generated > 0
-                self.accepted_tokens += settle(chunk, logits, row, self.scheduler.computed, self._emit)
+                accepted += settle(chunk, logits, row, self.scheduler.computed, self._emit)
                 row += sampled
+        self.accepted_tokens += accepted
         if self.speculator is not None:
-            self.speculator.ran(chunks, self.clock() - spent)
+            self.speculator.ran(chunks, self.clock() - spent, accepted)
         self.steps += 1
 
     def _emit(self, sequence: Sequence, choice: Choice) -> None:

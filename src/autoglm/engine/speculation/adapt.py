@@ -9,6 +9,8 @@ _ROW_SHARE = 0.15
 """What a further row is taken to cost, in steps of one row, until it was measured."""
 _STRIDE, _FIRST_AT_MOST = 0.05, 3.0
 _REBUILD_AFTER, _FORGET_AFTER, _FORGET = 16, 128, 0.95
+_WINDOW, _FREE = 256, 0.01
+_FIRST_PAUSE, _LONGEST_PAUSE = 2048, 16_384
 MARGIN = 1.05
 """A draft must promise this many times the tokens per second of going without."""
 
@@ -71,6 +73,45 @@ class StepCosts:
         for rows in self._seconds:
             if rows != least:
                 self._seconds[rows] *= _FORGET
+
+
+class Balance:
+    """Whether drafts earn the time that thinking of them takes: a small model's step may be no longer than that.
+
+    Judged over a window of decode steps. Where they do not, there is a pause of many steps, and then another trial; the
+    pauses grow as long as trials fail.
+    """
+
+    def __init__(self) -> None:
+        self._gained = self._thought = self._total = 0.0
+        self._steps = self._left = 0
+        self._pause = _FIRST_PAUSE
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is to be drafted."""
+        return self._left > 0
+
+    def thought(self, seconds: float) -> None:
+        """So long it took to think of drafts."""
+        self._thought += seconds
+
+    def step(self, seconds: float, gained: float) -> None:
+        """A decode step took so long; its accepted drafts saved ``gained`` seconds, less what their rows cost."""
+        if self._left:
+            self._left -= 1
+            return
+        self._steps += 1
+        self._total += seconds
+        self._gained += gained
+        if self._steps < _WINDOW:
+            return
+        if self._thought - self._gained > _FREE * self._total:
+            self._left, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        else:
+            self._pause = _FIRST_PAUSE
+        self._gained = self._thought = self._total = 0.0
+        self._steps = 0
 
 
 def _estimate(known: Sequence[tuple[int, float]], rows: int) -> float:

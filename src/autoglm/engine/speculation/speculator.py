@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.sequence import Sequence as Choice
-from autoglm.engine.speculation.adapt import Rates, StepCosts, worth
+from autoglm.engine.speculation.adapt import Balance, Rates, StepCosts, worth
 from autoglm.engine.speculation.guesses import ANSWERS, GRAMMAR, KINDS, Guess, HistoryView, TreeView, View
 from autoglm.engine.speculation.tree import TokenTree, TreeForest
 from autoglm.prompt import Tokenizer
@@ -122,6 +123,7 @@ class Speculator:
     ) -> None:
         self.drafted = 0
         self.costs = StepCosts(max_rows)
+        self.balance = Balance()
         self.answers = TreeForest(MAX_SIZE)
         self.rates = Rates(KINDS)
         self._length, self._max_rows, self._rows_alike = length, max_rows, rows_alike
@@ -146,6 +148,15 @@ class Speculator:
         Args:
             room: rows of the step at most.
         """
+        if self.balance.paused:
+            for sequence in sequences:
+                sequence.outlook = None
+            return
+        began = time.thread_time()
+        self._plan(sequences, room)
+        self.balance.thought(time.thread_time() - began)
+
+    def _plan(self, sequences: Sequence[Choice], room: int) -> None:
         base = len(sequences)
         most = self._rows_alike if base <= self._rows_alike else self._max_rows
         room = min(room, most) - base
@@ -168,8 +179,8 @@ class Speculator:
         for owner, outlook in enumerate(outlooks):
             outlook.take(chosen.count(owner))
 
-    def ran(self, chunks: Sequence[Chunk], seconds: float) -> None:
-        """A step is done: what it cost, if it was one of decoding alone."""
+    def ran(self, chunks: Sequence[Chunk], seconds: float, accepted: int) -> None:
+        """A step is done: what it cost, if it was one of decoding alone, and how many drafted tokens were right."""
         rows = drafted = 0
         for chunk in chunks:
             rows += chunk.count
@@ -177,10 +188,15 @@ class Speculator:
         self.drafted += drafted
         if rows == len(chunks) + drafted:
             self.costs.observe(rows, seconds)
+            alone = self.costs[len(chunks)] / self.costs[rows] * seconds  # what it would have cost without drafts
+            self.balance.step(seconds, alone * (1 + accepted / len(chunks)) - seconds)
 
     def finished(self, sequence: Choice) -> None:
         """An answer is complete: others of its salt may be like it."""
-        self.answers.add(sequence.salt, sequence.token_ids[sequence.prompt_len :])
+        if not self.balance.paused:
+            began = time.thread_time()
+            self.answers.add(sequence.salt, sequence.token_ids[sequence.prompt_len :])
+            self.balance.thought(time.thread_time() - began)
         sequence.outlook = None
 
     def _outlook(self, sequence: Choice) -> Outlook:
