@@ -248,9 +248,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=240.0, help="seconds for one subject (default: 240)")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="checkpoints")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument(
-        "--table", type=Path, help="write the part's table into that page, measure nothing"
-    )
+    parser.add_argument("--table", type=Path, help="write the part's table into that page, measure nothing")
     options = parser.parse_args()
     if options.table is not None:
         found = results.read(options.out / f"pipeline_{options.part}.json")
