@@ -3,8 +3,9 @@
 
 PYTHON ?= python3
 VENV := .venv
-# Processes that share the tests; each file of tests runs in one of them.
-TEST_WORKERS ?= 2
+# Processes that share the tests, each file of tests in one of them; 0: all in one. Tests of ranks wait by spinning and
+# need two cores to themselves, so more than one process needs more cores than two.
+TEST_WORKERS ?= 0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
