@@ -19,19 +19,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-
-import torch
 
 from autoglm.engine import Engine, EngineConfig
 from autoglm.messages import ChatMessage, ImagePart, Output, SamplingParams, Submit, TextPart
 from autoglm.synthetic import make_checkpoint, make_phone_checkpoint
 from benchmarks import results, workload
+from benchmarks.checkpoints import kept
 from benchmarks.dialogues import Connection, serving
-from benchmarks.results import Failure, Load, Result, Row
+from benchmarks.results import Failure, Row
+from benchmarks.rows import RESULTS, ROOT, finished, row
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "early_encode.json"
+RESULT = RESULTS / "early_encode.json"
 SUBJECTS = {"off": False, "on": True}
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -125,18 +123,8 @@ def _row(
 ) -> Row:
     unit = {"TTFT": "s", "built": "CPU s"}.get(metric, "count")
     base = found.get(("off", metric)) if subject != "off" and unit != "count" else None
-    return Row(
-        case=name,
-        subject=subject,
-        metric=metric,
-        value=round(median(values), 5),
-        unit=unit,
-        baseline="off" if base else "",
-        ratio=results.ratio(median(values), median(base), unit) if base else None,
-        best=round(min(values), 5),
-        repetitions=len(values),
-        size=case.size,
-        threads=1,
+    return row(
+        name, subject, metric, values, unit, baseline="off" if base else "", against=base or None, size=case.size
     )
 
 
@@ -157,34 +145,19 @@ def main() -> int:
         case = CASES[name]
         if options.quick:
             case = Case(case.size, case.make, side=112, words=20)
-        checkpoint = options.cache / "checkpoints" / case.size
-        # The weights are written last, so their presence means that the folder is whole.
-        if not list(checkpoint.glob("*.safetensors")):
-            case.make(checkpoint)
+        checkpoint = kept(options.cache / "checkpoints" / case.size, case.make)
         fresh, differ = measure(name, case, checkpoint, 2 if options.quick else options.repetitions)
         rows += fresh
         if differ:
             failures.append(
                 Failure(subject="on", size=case.size, threads=1, case=name, reason=f"{differ} answers differ")
             )
-    end = os.getloadavg()[0]
-    result = Result(
-        name="early_encode",
-        date=results.now(),
-        commit=results.commit(ROOT),
-        machine=results.machine(),
-        load=Load(start=start, end=end, highest=max(start, end)),
-        versions={"torch": str(torch.__version__)},
-        settings={
-            name: f"{case.screens} of {case.side} x {case.side} pixels, {case.words} words"
-            for name, case in CASES.items()
-        },
-        rows=rows,
-        failures=failures,
-    )
-    results.write(result, options.out)
-    for row in rows:
-        print(f"{row.case:22} {row.subject:4} {row.metric:14} {row.value:10.5f} {row.unit}")
+    settings = {
+        name: f"{case.screens} of {case.side} x {case.side} pixels, {case.words} words" for name, case in CASES.items()
+    }
+    results.write(finished("early_encode", rows, settings, start, failures), options.out)
+    for one in rows:
+        print(f"{one.case:22} {one.subject:4} {one.metric:14} {one.value:10.5f} {one.unit}")
     return 1 if failures else 0
 
 

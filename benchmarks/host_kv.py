@@ -25,6 +25,7 @@ from autoglm.messages import Output, SamplingParams
 from autoglm.prompt import Prompt
 from autoglm.synthetic import make_checkpoint
 from benchmarks import kv_trace, results
+from benchmarks.checkpoints import kept
 from benchmarks.host_kv_random import Exercise
 from benchmarks.results import Load, Result, Row
 
@@ -247,11 +248,7 @@ def _trace(traces: Path | None, quick: bool) -> kv_trace.Trace:
 
 
 def _checkpoint(cache: Path, size: str) -> Path:
-    directory = cache / "checkpoints" / size
-    # The weights are written last, so their presence means that the folder is whole.
-    if not list(directory.glob("*.safetensors")):
-        make_checkpoint(directory, size)
-    return directory
+    return kept(cache / "checkpoints" / size, lambda path: make_checkpoint(path, size))
 
 
 def _arguments() -> argparse.Namespace:

@@ -18,16 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import torch
-
 from autoglm.engine import Engine, EngineConfig
 from autoglm.synthetic import make_checkpoint, make_phone_checkpoint
 from benchmarks import results
+from benchmarks.checkpoints import kept
 from benchmarks.dialogues import Phone, Script, Step, play, serving
-from benchmarks.results import Failure, Load, Result, Row
+from benchmarks.results import Failure, Row
+from benchmarks.rows import RESULTS, ROOT, finished, row
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "idle_prefill.json"
+RESULT = RESULTS / "idle_prefill.json"
 SUBJECTS = {"off": False, "on": True}
 THINK = (1.0, 0.0)
 
@@ -58,31 +57,22 @@ def main() -> int:
     for name in options.cases:
         case = CASES[name]
         script = Script(3, 12, 60, 8, 112) if options.quick else case.script
-        checkpoint = _checkpoint(options.cache / "checkpoints" / case.size, case)
+        checkpoint = kept(options.cache / "checkpoints" / case.size, case.make)
         fresh, differ = measure(name, case, script, checkpoint, options.repetitions)
         rows += fresh
         if differ:
             failures.append(
                 Failure(subject="on", size=case.size, threads=1, case=name, reason=f"{differ} answers differ")
             )
-    kept = results.read(options.out).rows if options.out.exists() else []
-    cases = {row.case for row in rows}
-    end = os.getloadavg()[0]
-    result = Result(
-        name="idle_prefill",
-        date=results.now(),
-        commit=results.commit(ROOT),
-        machine=results.machine(),
-        load=Load(start=start, end=end, highest=max(start, end)),
-        versions={"torch": str(torch.__version__)},
-        settings={name: str(case.script) for name, case in CASES.items()},
-        rows=[*(row for row in kept if row.case not in cases), *rows],
-        failures=failures,
-    )
+    before = results.read(options.out).rows if options.out.exists() else []
+    cases = {one.case for one in rows}
+    settings = {name: str(case.script) for name, case in CASES.items()}
+    whole = [*(one for one in before if one.case not in cases), *rows]
+    result = finished("idle_prefill", whole, settings, start, failures)
     results.write(result, options.out)
-    for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        print(f"{row.case:34} {row.subject:4} {row.metric:26} {row.value:10.4f} {row.unit:9} {ratio}")
+    for one in rows:
+        ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
+        print(f"{one.case:34} {one.subject:4} {one.metric:26} {one.value:10.4f} {one.unit:9} {ratio}")
     return 1 if failures else 0
 
 
@@ -153,32 +143,12 @@ def _row(
     label, subject, metric = key
     unit = _UNITS.get(metric, "count")
     base = found.get((label, "off", metric))
-    more = results.UNITS_MORE_IS_BETTER[unit]
-    compared = subject != "off" and base is not None
-    return Row(
-        case=label,
-        subject=subject,
-        metric=metric,
-        value=median(values),
-        unit=unit,
-        baseline="off" if compared else "",
-        ratio=results.ratio(median(values), median(base), unit) if compared and base else None,
-        best=max(values) if more else min(values),
-        repetitions=len(values),
-        size=case.size,
-        threads=1,
-    )
+    against = base if subject != "off" else None
+    return row(label, subject, metric, values, unit, baseline="off" if against else "", against=against, size=case.size)
 
 
 def _config(idle: bool) -> EngineConfig:
     return EngineConfig(threads=1, kv_cache_bytes=128 * 2**20, idle_prefill=idle)
-
-
-def _checkpoint(directory: Path, case: Case) -> Path:
-    # The weights are written last, so their presence means that the folder is whole.
-    if not list(directory.glob("*.safetensors")):
-        case.make(directory)
-    return directory
 
 
 def _arguments() -> argparse.Namespace:

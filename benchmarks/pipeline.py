@@ -28,7 +28,9 @@ from rich.console import Console
 from autoglm.parallel.pipeline.bubble import ideal_bubble
 from autoglm.synthetic import make_checkpoint
 from benchmarks import results
+from benchmarks.checkpoints import kept
 from benchmarks.far_link import far_link
+from benchmarks.namespaces import outputs
 from benchmarks.pipeline_rank import Found
 from benchmarks.results import Failure, Load, Result, Row
 from benchmarks.rows import table, write_section
@@ -217,23 +219,11 @@ def _two_ranks(command: list[str], limit: float) -> str:
         )
         for rank in range(2)
     ]
-    try:
-        done = [rank.communicate(timeout=limit) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    for rank, (_, errors) in zip(ranks, done, strict=True):
-        if rank.returncode != 0:
-            raise RuntimeError(errors[-2000:])
-    return done[0][0]
+    return outputs(ranks, command, limit)[0]
 
 
 def _checkpoint(cache: Path, size: str) -> Path:
-    directory = cache / "checkpoints" / size
-    if not (directory / "config.json").exists():
-        make_checkpoint(directory, size)
-    return directory
+    return kept(cache / "checkpoints" / size, lambda path: make_checkpoint(path, size))
 
 
 _PARTS = {"bubble": bubble, "link": link, "host": host}

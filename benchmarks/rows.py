@@ -1,4 +1,4 @@
-"""Rows and result files of the communication benchmarks, and the tables of `docs/parallel.md` made from them."""
+"""Rows and result files of the smaller benchmarks, and the tables of pages made from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import median
 import torch
 
 from benchmarks import results
-from benchmarks.results import Load, Result, Row
+from benchmarks.results import Failure, Load, Result, Row
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -48,7 +48,9 @@ def row(
     )
 
 
-def finished(name: str, rows: list[Row], settings: dict[str, str], load_at_start: float) -> Result:
+def finished(
+    name: str, rows: list[Row], settings: dict[str, str], load_at_start: float, failures: Sequence[Failure] = ()
+) -> Result:
     """The whole run."""
     end = os.getloadavg()[0]
     return Result(
@@ -60,7 +62,7 @@ def finished(name: str, rows: list[Row], settings: dict[str, str], load_at_start
         versions={"torch": str(torch.__version__)},
         settings=settings,
         rows=rows,
-        failures=[],
+        failures=list(failures),
     )
 
 

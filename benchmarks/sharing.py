@@ -30,11 +30,12 @@ from autoglm.engine import Engine, EngineConfig
 from autoglm.model.autoglm_phone import AutoGLMPhoneConfig, AutoGLMPhoneModel, reference_config
 from autoglm.synthetic import make_phone_checkpoint
 from benchmarks import results
+from benchmarks.checkpoints import kept
 from benchmarks.dialogues import Phone, Script, play, serving
-from benchmarks.results import Load, Result, Row
+from benchmarks.results import Result, Row
+from benchmarks.rows import RESULTS, ROOT, finished
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "sharing.json"
+RESULT = RESULTS / "sharing.json"
 PLOT = ROOT / "docs" / "images" / "sharing.svg"
 SUBJECTS = ("independent", "shared")
 SESSIONS = 16
@@ -210,10 +211,7 @@ def main() -> int:
     options = _arguments()
     script, sessions = (QUICK, 4) if options.quick else (FULL, SESSIONS)
     start = os.getloadavg()[0]
-    checkpoint = options.cache / "checkpoints" / "phone-tiny"
-    # The weights are written last, so their presence means that the folder is whole.
-    if not list(checkpoint.glob("*.safetensors")):
-        make_phone_checkpoint(checkpoint)
+    checkpoint = kept(options.cache / "checkpoints" / "phone-tiny", make_phone_checkpoint)
     counts: dict[str, list[Count]] = {subject: [] for subject in SUBJECTS}
     for _ in range(options.repetitions):
         for subject in SUBJECTS:
@@ -225,22 +223,8 @@ def main() -> int:
         for a, b in zip(one.tokens, other.tokens, strict=True)
     )
     answers = sessions * script.steps * options.repetitions
-    end = os.getloadavg()[0]
-    result = Result(
-        name="sharing",
-        date=results.now(),
-        commit=results.commit(ROOT),
-        machine=results.machine(),
-        load=Load(start=start, end=end, highest=max(start, end)),
-        versions={"torch": str(torch.__version__)},
-        settings={
-            "script": str(script),
-            "bytes at 9 B": str(size),
-            "answers alike": f"{alike} of {answers}",
-        },
-        rows=rows_of(counts, size, f"{sessions} phones, {script.steps} steps"),
-        failures=[],
-    )
+    settings = {"script": str(script), "bytes at 9 B": str(size), "answers alike": f"{alike} of {answers}"}
+    result = finished("sharing", rows_of(counts, size, f"{sessions} phones, {script.steps} steps"), settings, start)
     results.write(result, options.out)
     draw(result, options.plot)
     for row in result.rows:

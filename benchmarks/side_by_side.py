@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import floor, metrics, results, workload
+from benchmarks.checkpoints import kept
 from benchmarks.process import SubjectError, SubjectProcess
 from benchmarks.results import Failure, Load, Result, Row
 from benchmarks.subjects import BASELINE, DEFAULT, SUBJECTS
@@ -212,11 +213,7 @@ def _checkpoint(plan: Plan, size: str) -> Path:
         return plan.checkpoints / size
     from autoglm.synthetic import make_checkpoint
 
-    directory = plan.cache / "checkpoints" / size
-    # The weights are written last, so their presence means that the folder is whole.
-    if not list(directory.glob("*.safetensors")):
-        make_checkpoint(directory, size)
-    return directory
+    return kept(plan.cache / "checkpoints" / size, lambda path: make_checkpoint(path, size))
 
 
 def _plan(options: argparse.Namespace) -> Plan:

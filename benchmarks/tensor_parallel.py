@@ -18,6 +18,7 @@ import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from autoglm.messages import Failed, Output, SamplingParams
 from autoglm.prompt import Prompt
 from autoglm.synthetic import make_checkpoint
 from benchmarks import results
+from benchmarks.checkpoints import kept
 from benchmarks.results import Failure, Load, Result, Row
 from benchmarks.rows import table, write_section
 from benchmarks.side_by_side import ROOT
@@ -138,9 +140,7 @@ def main() -> int:
     failures: list[Failure] = []
     before = os.getloadavg()[0]
     for size in options.sizes:
-        checkpoint = options.cache / "checkpoints" / size
-        if not (checkpoint / "config.json").exists():
-            make_checkpoint(checkpoint, size)
+        checkpoint = kept(options.cache / "checkpoints" / size, partial(make_checkpoint, size=size))
         more, failed = compare(size, checkpoint, work, options.repetitions, pause=options.pause)
         rows, failures = rows + more, failures + failed
     after = os.getloadavg()[0]

@@ -33,6 +33,8 @@ from autoglm.parallel.launch import loopback_only, open_store
 from autoglm.parallel.mesh import Mesh, Place, join_mesh
 from autoglm.synthetic import make_checkpoint
 from benchmarks import results
+from benchmarks.checkpoints import kept
+from benchmarks.namespaces import outputs
 from benchmarks.rows import RESULTS, ROOT, finished, row, table, write_section
 
 RESULT = RESULTS / "vision_parallel.json"
@@ -64,8 +66,7 @@ def main() -> int:
         if options.rank == 0:
             print(json.dumps(found))
         return 0
-    if not (checkpoint / "config.json").exists():
-        make_checkpoint(checkpoint, options.size)
+    kept(checkpoint, lambda path: make_checkpoint(path, options.size))
     load = os.getloadavg()[0]
     rows = []
     for case, subjects in _from_ranks().items():
@@ -88,18 +89,15 @@ def _from_ranks() -> Times:
         command = [sys.executable, "-m", "benchmarks.vision_parallel", *arguments]
         ranks = [
             subprocess.Popen(
-                [*command, "--rank", str(rank)], env=os.environ | loopback_only(), stdout=subprocess.PIPE, text=True
+                [*command, "--rank", str(rank)],
+                env=os.environ | loopback_only(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             )
             for rank in range(RANKS)
         ]
-        try:
-            said = [rank.communicate(timeout=_LIMIT)[0] for rank in ranks]
-        finally:
-            for rank in ranks:
-                rank.kill()
-                rank.wait()
-    if any(rank.returncode for rank in ranks):
-        raise RuntimeError(f"the ranks ended with {[rank.returncode for rank in ranks]}")
+        said = outputs(ranks, command, _LIMIT)
     found: Times = json.loads(said[0].strip().splitlines()[-1])
     return found
 
