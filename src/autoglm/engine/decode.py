@@ -58,6 +58,18 @@ def images_seen(chunk: Chunk) -> tuple[int, ...]:
     return ()
 
 
+def decoding_rows(chunks: Seq[Chunk]) -> int:
+    """Rows of a step of decoding, drafts included; 0: it computes something else, too."""
+    rows = sum(chunk.count for chunk in chunks)
+    return rows if rows == len(chunks) + sum(len(chunk.draft) for chunk in chunks) else 0
+
+
+def is_text(chunk: Chunk) -> bool:
+    """Whether no row stands for an image; a generated token never does."""
+    sequence = chunk.sequence
+    return chunk.start >= sequence.prompt_len or not sequence.needed_images(chunk.start, chunk.end)
+
+
 @dataclass(slots=True)
 class RowState:
     """A sequence as the kernels see it, for as long as it holds ``table``."""
@@ -115,8 +127,7 @@ class DecodeRunner:
 
     def put(self, chunks: Seq[Chunk]) -> bool:
         """Take a step over; ``False``: it is not one for it, and nothing has changed."""
-        rows_in_all = sum(chunk.count for chunk in chunks)
-        if rows_in_all > self._max_rows or rows_in_all != len(chunks) + sum(len(chunk.draft) for chunk in chunks):
+        if not 0 < decoding_rows(chunks) <= self._max_rows:
             return False
         rows = []
         for chunk in chunks:
@@ -153,10 +164,7 @@ class DecodeRunner:
         """What the chunk's row sees; ``None`` if an image is not encoded yet, or stands in its place."""
         sequence = chunk.sequence
         if self._image_in_sequence:
-            # A generated token is never an image.
-            if chunk.start >= sequence.prompt_len or not sequence.needed_images(chunk.start, chunk.end):
-                return NO_IMAGES
-            return None
+            return NO_IMAGES if is_text(chunk) else None
         seen = images_seen(chunk)
         return self._seen(sequence, seen) if seen else NO_IMAGES
 

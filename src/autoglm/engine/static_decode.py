@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.decode import longest_context
+from autoglm.engine.decode import decoding_rows, is_text, longest_context, row_positions
 from autoglm.engine.row_buffers import RowBuffers, RowInputs
 from autoglm.engine.rows import visual_spans
 from autoglm.engine.scheduler import Chunk
@@ -91,8 +91,8 @@ class StaticDecode:
     @torch.inference_mode()
     def put(self, chunks: Seq[Chunk]) -> bool:
         """Take a step over; ``False``: it is not one for it."""
-        rows = sum(chunk.count for chunk in chunks)
-        if rows > self.sizes[-1] or rows != len(chunks) + sum(len(chunk.draft) for chunk in chunks):
+        rows = decoding_rows(chunks)
+        if not 0 < rows <= self.sizes[-1]:
             return False
         # Reading a sampled token waits for the step; without one the buffers could be filled again too early.
         if not all(self._fits(chunk) for chunk in chunks) or not any(chunk.samples for chunk in chunks):
@@ -100,8 +100,10 @@ class StaticDecode:
         longest = max(chunk.end for chunk in chunks)
         if longest > self._tokens:
             return False
-        for row, (chunk, offset) in enumerate((c, i) for c in chunks for i in range(c.count)):
-            self._put(row, chunk, offset)
+        first = 0
+        for chunk in chunks:
+            self._put(first, chunk)
+            first += chunk.count
         size = self.sizes[bisect_left(self.sizes, rows)]
         width = self._widths[bisect_left(self._widths, -(-longest // self._block_size))]
         self._buffers.send(rows, size)
@@ -123,20 +125,16 @@ class StaticDecode:
 
     def _fits(self, chunk: Chunk) -> bool:
         sequence = chunk.sequence
-        if self._model.image_in_sequence:  # a generated token is never an image
-            return chunk.start >= sequence.prompt_len or not sequence.needed_images(chunk.start, chunk.end)
+        if self._model.image_in_sequence:
+            return is_text(chunk)
         return all(index in sequence.features for index in sequence.needed_images(chunk.start, chunk.end))
 
-    def _put(self, row: int, chunk: Chunk, offset: int) -> None:
-        sequence, at = chunk.sequence, chunk.start + offset
+    def _put(self, first: int, chunk: Chunk) -> None:
+        sequence = chunk.sequence
         if sequence.table is None:
             raise RuntimeError(f"sequence {sequence.request_id} runs without a block table")
-        token = chunk.draft[offset - 1] if offset else sequence.token_ids[at]
-        if at < sequence.prompt_len:
-            first, second, third = sequence.positions[:, at].tolist()
-        else:
-            first = second = third = at + sequence.delta
-        self._buffers.put(row, token, (first, second, third), at + 1, sequence.table)
+        for offset, (token, position) in enumerate(zip(chunk.tokens, row_positions(chunk), strict=True)):
+            self._buffers.put(first + offset, token, position, chunk.start + offset + 1, sequence.table)
 
     def _front(self, size: int, width: int) -> Tensor | TextStream:
         """What is recorded: reads the buffers only."""
