@@ -10,7 +10,6 @@ import pytest
 from autoglm.engine import Engine
 from autoglm.errors import InvalidInputError
 from autoglm.messages import ChatMessage, SamplingParams
-from autoglm.synthetic import make_phone_checkpoint
 from tests.engine.harness import GREEDY, Driver, engine_of, screen, user
 
 PENALISED = SamplingParams(temperature=0.0, frequency_penalty=0.2, max_tokens=30, ignore_eos=True)
@@ -22,16 +21,6 @@ REQUESTS = [
     [SYSTEM, user("open the shop"), ChatMessage("assistant", "do(action='Back')"), user(screen(3), "next")],
     [SYSTEM, user(screen(4), "look"), ChatMessage("assistant", "done"), user("go on")],
 ]
-
-
-@pytest.fixture(scope="module")
-def phone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phone_checkpoint(tmp_path_factory.mktemp("phone"))
-
-
-@pytest.fixture(params=["glm4v", "autoglm_phone"])
-def folder(request: pytest.FixtureRequest, checkpoint: Path, phone: Path) -> Path:
-    return checkpoint if request.param == "glm4v" else phone
 
 
 @pytest.fixture(autouse=True)

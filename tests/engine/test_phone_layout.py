@@ -10,7 +10,6 @@ import torch
 
 from autoglm.library import AutoGLMPhone, EncodedImage
 from autoglm.messages import ChatMessage, SamplingParams
-from autoglm.synthetic import make_phone_checkpoint
 from tests.engine.harness import Driver, engine_of, screen, user
 from tests.engine.test_never_another_image import PAIRS, check_warm_equals_cold
 
@@ -28,11 +27,6 @@ DIALOGUE = [
         user(A, "and now"),
     ],
 ]
-
-
-@pytest.fixture(scope="module")
-def phone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phone_checkpoint(tmp_path_factory.mktemp("phone"))
 
 
 @pytest.mark.parametrize("budget", [7, 512])

@@ -15,7 +15,6 @@ from autoglm.engine.row_buffers import RowBuffers
 from autoglm.engine.static_decode import StaticDecode, row_sizes
 from autoglm.messages import ChatMessage, SamplingParams
 from autoglm.model.paged import gather
-from autoglm.synthetic import make_phone_checkpoint
 from tests.engine.harness import Driver, engine_of, screen, user
 
 PENALISED = SamplingParams(temperature=0.0, frequency_penalty=0.2, max_tokens=6, ignore_eos=True)
@@ -25,16 +24,6 @@ REQUESTS = [
     [user(screen(1), "and", screen(2, 56, 224), "compare")],
     [user(screen(4), "look"), ChatMessage("assistant", "done"), user("go on")],
 ]
-
-
-@pytest.fixture(scope="module")
-def phone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phone_checkpoint(tmp_path_factory.mktemp("phone"))
-
-
-@pytest.fixture(params=["glm4v", "autoglm_phone"])
-def folder(request: pytest.FixtureRequest, checkpoint: Path, phone: Path) -> Path:
-    return checkpoint if request.param == "glm4v" else phone
 
 
 def driver_of(folder: Path, graphs: str, **changes: Any) -> Driver:

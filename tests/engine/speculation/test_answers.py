@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 from autoglm.cache import sighted_identity
 from autoglm.engine import Engine
 from autoglm.messages import ChatMessage, SamplingParams
-from autoglm.synthetic import make_phone_checkpoint
 from tests.engine.harness import Driver, engine_of, screen, user
 from tests.engine.speculation.guesser import guess
 
@@ -39,16 +39,6 @@ WAYS = [
     msgspec.structs.replace(GREEDY, temperature=0.7, top_p=0.9, top_k=40, seed=3, frequency_penalty=0.2),
     msgspec.structs.replace(GREEDY, max_tokens=1),
 ]
-
-
-@pytest.fixture(scope="module")
-def phone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phone_checkpoint(tmp_path_factory.mktemp("phone"))
-
-
-@pytest.fixture(params=["glm4v", "autoglm_phone"])
-def folder(request: pytest.FixtureRequest, checkpoint: Path, phone: Path) -> Path:
-    return checkpoint if request.param == "glm4v" else phone
 
 
 Asked = list[tuple[int, SamplingParams, int, int]]
@@ -158,6 +148,7 @@ def test_cancelled_among_drafts(checkpoint: Path, steps: int) -> None:
 def test_its_own_drafts(folder: Path) -> None:
     """Without help: what was answered before is drafted, and all of it is right."""
     on, off = (Driver(engine_of(folder, speculation=switch)) for switch in (True, False))
+    on.engine.clock = itertools.count().__next__  # a step costs the same whatever its rows: drafts always pay
     steps = []
     for _ in range(3):
         before = on.engine.steps
@@ -175,6 +166,7 @@ def test_its_own_drafts(folder: Path) -> None:
 
 def test_answers_of_one_salt_are_no_drafts_for_another(checkpoint: Path) -> None:
     driver = Driver(engine_of(checkpoint))
+    driver.engine.clock = itertools.count().__next__
     for _ in range(3):
         driver.ask(REQUESTS[0], GREEDY, cache_salt="a")
     assert driver.engine.accepted_tokens > 0
