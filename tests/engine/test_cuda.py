@@ -54,7 +54,7 @@ def answers(driver: Driver) -> list[list[int]]:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_tokens_of_the_cpu(folder: Path, form: str) -> None:
-    cpu = Driver(engine_of(folder, max_batch_tokens=128))
+    cpu = Driver(engine_of(folder, max_batch_tokens=128, device="cpu"))
     driver = Driver(engine_of(folder, max_batch_tokens=128, **(ON | FORMS[form])))
     assert answers(driver) == answers(cpu)
     static = driver.engine.runner._decode
@@ -81,7 +81,7 @@ def test_packed_weights_run_and_repeat(
 def test_blocks_come_back_from_pinned_memory(folder: Path) -> None:
     first = [ChatMessage("system", "You operate a phone. " * 12), user(screen(7, 56, 84), "open the shop")]
     alone = Driver(engine_of(folder, **ON)).ask(first, PENALISED).tokens
-    host = {"host_kv_bytes": 16 * 2**20, "host_kv_min_blocks": 1, "kv_cache_bytes": pool(folder, 24)}
+    host = {"host_kv_bytes": 16 * 2**20, "host_kv_min_blocks": 1, "kv_cache_bytes": pool(folder, 24, **ON)}
     driver = Driver(engine_of(folder, **ON, **host))
     assert driver.ask(first, PENALISED).tokens == alone
     for index in range(4):
