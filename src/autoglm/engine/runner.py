@@ -40,6 +40,8 @@ class ModelRunner:
         self._kv = KVStore(model.kv_spec, (num_blocks + scratch) * block_size, model.device)
         self._offsets = torch.arange(block_size)
         self._decode: DecodeRunner | StaticDecode | None = DecodeRunner.of(model, self._kv, config, num_blocks)
+        if isinstance(self._decode, DecodeRunner) and config.native_prefill:
+            model.decoder.kernels = self._decode.prefill(self._kv)
         if self._decode is None:
             self._decode = StaticDecode.of(model, self._kv, config, num_blocks)
 

@@ -17,10 +17,15 @@ from autoglm.model.context import ForwardContext, SequenceSlice
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """What all layers of a step have in common."""
+    """What all layers of a step have in common. ``rotations`` is None where kernels run them, and know it themselves."""
 
-    rotations: Tensor
+    rotations: Tensor | None
     masks: list[Tensor | None]
+
+    @classmethod
+    def elsewhere(cls) -> AttentionPlan:
+        """Of a step that is not computed here."""
+        return cls(None, [])
 
     @classmethod
     def of(cls, context: ForwardContext, rotations: Tensor) -> AttentionPlan:

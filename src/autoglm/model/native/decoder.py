@@ -14,7 +14,7 @@ from torch import Tensor
 from autoglm.model.context import ImageFeatures, KVStore
 from autoglm.model.native.description import Sizes, describe
 from autoglm.model.native.library import level, library
-from autoglm.model.native.structs import ImageC, RowC
+from autoglm.model.native.structs import ImageC, PrefillC, RowC
 from autoglm.model.native.sums import RankSums
 from autoglm.model.registry import Model
 from autoglm.parallel.tensor import gather_shares
@@ -118,6 +118,16 @@ class NativeDecoder:
         self._count = self._wanted = 0
 
     @property
+    def ranks(self) -> int:
+        """That share the layers."""
+        return self._comm.size
+
+    @property
+    def layers(self) -> int:
+        """Of the model."""
+        return int(self._description.model.layers)
+
+    @property
     def rows_alike(self) -> int:
         """Steps of at most so many rows are computed alike, bit for bit; 0: sums over the ranks are not."""
         return ROWS_ALIKE if self._sums is None or self._sums.in_c else 0
@@ -163,6 +173,15 @@ class NativeDecoder:
         if not wanted:
             return self._logits.new_empty(0, self._vocab)
         return gather_shares(self._logits[:wanted], self._vocab, self._comm, everywhere=False)
+
+    def prefill(self, step: PrefillC) -> None:
+        """Many rows through some layers; the addresses in ``step`` must be valid until it returns.
+
+        Raises:
+            MemoryError: for what it keeps beside the layers.
+        """
+        if self._library.autoglm_prefill(self._handle, byref(step)):
+            raise MemoryError(f"no memory for a prefill of {step.rows} rows")
 
     def close(self) -> None:
         """End the threads and free the buffers; safe to call twice."""

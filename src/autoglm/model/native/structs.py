@@ -6,7 +6,7 @@ import ctypes
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from typing import Any, ClassVar
 
-ABI = 4
+ABI = 5
 F32, BF16, INT8, INT4 = range(4)
 """``enum weight_type``"""
 Fields = list[tuple[str, Any]]
@@ -95,3 +95,22 @@ class RowC(Structure):
     wanted: int
     blocks: int | None
     image: int | None
+
+
+class SequenceC(Structure):
+    """``sequence_t``: one sequence's part of a prefill."""
+
+    _fields_: ClassVar[Fields] = [
+        *((name, c_int32) for name in ("first", "rows", "length", "reserved")),
+        ("slots", c_void_p),
+    ]
+
+
+class PrefillC(Structure):
+    """``prefill_t``"""
+
+    _fields_: ClassVar[Fields] = [
+        *((name, c_int32) for name in ("rows", "sequences", "first", "last", "wanted", "reserved")),
+        *((name, c_void_p) for name in ("input", "output", "positions", "want")),
+        ("sequence", POINTER(SequenceC)),
+    ]
