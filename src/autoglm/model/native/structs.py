@@ -49,7 +49,7 @@ class ModelC(Structure):
         *((n, c_int32) for n in ("hidden", "layers", "heads", "kv_heads", "head_dim", "rotary_pairs", "intermediate")),
         *((n, c_int32) for n in ("vocab", "cross_heads", "cross_kv_heads", "cross_head_dim", "first_fusion")),
         *((n, c_int32) for n in ("gate_rank", "kv_type", "block_size", "max_rows", "max_tokens", "threads")),
-        *((n, c_int32) for n in ("integer_products", "embed_first", "gate_first")),
+        *((n, c_int32) for n in ("integer_products", "embed_first", "gate_first", "halves", "whole")),
         *((n, c_float) for n in ("eps", "gate_scale", "gate_bias")),
         *((n, MatrixC) for n in ("embed", "head", "gate_text")),
         *((n, c_void_p) for n in ("final_norm", "gate_norm", "inv_freq", "rotary_axis", "keys", "values")),

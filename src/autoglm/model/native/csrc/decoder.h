@@ -23,7 +23,7 @@ typedef struct {
 } matrix_t;
 
 typedef struct {
-  const float *input_norm, *attended_norm, *mlp_norm, *mlp_out_norm;
+  const float *input_norm, *attended_norm, *mlp_norm, *mlp_out_norm;  // prefill only: the second and the last may be NULL
   matrix_t qkv, out, gate_up, down;
   // gated cross-attention; module < 0: none in this layer
   int32_t module;
@@ -42,11 +42,13 @@ typedef struct {
   int32_t kv_type, block_size, max_rows, max_tokens, threads;
   int32_t integer_products;  // packed weights on whole numbers, where the machine can
   int32_t embed_first, gate_first;  // of this rank's rows of the embedding and of the gate
+  int32_t halves;  // a head's pairs are (i, i + pairs), not (2i, 2i + 1)
+  int32_t whole;   // every row sees all of its sequence, not only what is before it
   float eps, gate_scale, gate_bias;
   matrix_t embed, head, gate_text;
   const float *final_norm, *gate_norm, *inv_freq;
   const int32_t *rotary_axis;  // which of the three positions a pair follows
-  void *keys, *values;         // [layers][kv_heads][slots][head_dim]
+  void *keys, *values;         // [layers][kv_heads][slots][head_dim]; NULL: nobody keeps them (prefill only)
   int64_t layer_stride, head_stride;  // in elements
   const layer_t *layer;
   sum_t sum;  // NULL: one rank has all
@@ -103,7 +105,7 @@ typedef struct {
 // Rows as lanes (panels.h): panel p holds rows p * lanes to (p + 1) * lanes - 1, feature by feature.
 typedef struct {
   int32_t rows, panels;
-  float *x, *qkv, *rotation;  // [panels][width][lanes]; rotation: [panels][pairs][2][lanes]
+  float *x, *q, *rotation;  // [panels][width][lanes]; rotation: [panels][pairs][2][lanes]
   int32_t *length;            // tokens that each lane sees, itself included [panels][lanes]
   int32_t *begin;             // first segment of each panel, and behind the last [panels + 1]
   segment_t *segment;
@@ -130,7 +132,7 @@ typedef struct {
   float *scores;   // [group][max_tokens]
   piece_t *pieces;
   // prefill, a few panels at once
-  float *panel_normed, *panel_attended, *panel_activated, *panel_projected;
+  float *panel_normed, *panel_kv, *panel_attended, *panel_activated, *panel_projected;
   float *panel_weights;  // weight rows of a tile as f32
   float *panel_scores, *panel_mixed, *panel_keys, *panel_row;
 } worker_t;
@@ -149,6 +151,8 @@ struct decoder {
   // the prefill under way
   const prefill_t *step;
   batch_t all, wanted;
+  float *keys, *values;
+  int64_t layer_stride, head_stride;
   int32_t lanes;
   char *arena;
   size_t arena_size;

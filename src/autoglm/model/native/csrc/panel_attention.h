@@ -136,7 +136,7 @@ static int attend_alone(worker_t *w, const stored_t *kv, int lane, int length, i
 static void attend_segment(worker_t *w, const stored_t *kv, const segment_t *s, const int32_t *length, int group,
                            const float *q, float *out) {
   int lane = s->first;
-  if (s->last - s->first < SHORT)
+  if (s->last - s->first < SHORT && !w->decoder->model.whole)
     while (lane < s->last && attend_alone(w, kv, lane, length[lane], group, q, out)) lane++;
   if (lane == s->last) return;
   const int start = lane / VL * VL, vectors = (s->last + VL - 1) / VL - start / VL, most = length[s->last - 1];

@@ -68,9 +68,9 @@ static group_t group_from(const worker_t *w, const batch_t *b, int first) {
   }
   return g;
 }
-#define EACH_GROUP(w, b, g)                                                                    \
+#define EACH_GROUP(w, b, g)                                                                              \
   for (int first_ = (w)->index; first_ < (b)->panels; first_ += GROUPED * (w)->decoder->model.threads) \
-    for (group_t g = group_from(w, b, first_), *once_ = &g; once_; once_ = NULL)
+    for (group_t found_ = group_from(w, b, first_), *g = &found_; g; g = NULL)
 
 // `count` rows of a matrix from r on, where a tile can read them: in place, or as f32 in `buffer`.
 static const float *rows_of(const matrix_t *m, int r, int count, int whole, float *buffer) {
@@ -80,7 +80,7 @@ static const float *rows_of(const matrix_t *m, int r, int count, int whole, floa
 }
 
 // out[panel][r - r0] = weight row r times x[panel], plus bias; both with their own width.
-static void product(worker_t *w, const matrix_t *m, int r0, int r1, group_t g, float *const *x, float *const *out) {
+static void product(worker_t *w, const matrix_t *m, int r0, int r1, const group_t *g, float *const *x, float *const *out) {
   float sums[SPREAD * LANES] __attribute__((aligned(64)));
   for (int r = r0; r < r1; r += SPREAD) {
     const int count = r1 - r < SPREAD ? r1 - r : SPREAD;
@@ -88,8 +88,8 @@ static void product(worker_t *w, const matrix_t *m, int r0, int r1, group_t g, f
     if (m->type == F32 && r + 2 * SPREAD <= r1) next = low + (int64_t)SPREAD * m->cols;
     const int64_t half = (int64_t)(SPREAD / 2) * m->cols;
     const tile_t t = {low, low + half, next, next + half, m->cols};
-    for (int i = 0; i < g.count; i++) {
-      tile(g.vectors[i], &t, m->cols, x[i], sums);
+    for (int i = 0; i < g->count; i++) {
+      tile(g->vectors[i], &t, m->cols, x[i], sums);
       for (int j = 0; j < count; j++) {
         float *to = out[i] + (int64_t)(r - r0 + j) * LANES, bias = m->bias ? m->bias[r + j] : 0;
         for (int v = 0; v < LANES; v += VL) store(to + v, load(sums + j * LANES + v) + bias);
@@ -99,7 +99,7 @@ static void product(worker_t *w, const matrix_t *m, int r0, int r1, group_t g, f
 }
 
 // out[panel] = silu(gate) * up, of the two halves of a matrix's rows: a tile has the same rows of both.
-static void gated_product(worker_t *w, const matrix_t *m, group_t g, float *const *x, float *const *out) {
+static void gated_product(worker_t *w, const matrix_t *m, const group_t *g, float *const *x, float *const *out) {
   float sums[SPREAD * LANES] __attribute__((aligned(64)));
   const int width = m->rows / 2, each = SPREAD / 2;
   for (int r = 0; r < width; r += each) {
@@ -108,8 +108,8 @@ static void gated_product(worker_t *w, const matrix_t *m, group_t g, float *cons
     const float *high = rows_of(m, width + r, count, each, w->panel_weights + (int64_t)each * m->cols);
     const int64_t ahead = m->type == F32 && r + 2 * each <= width ? (int64_t)each * m->cols : 0;
     const tile_t t = {low, high, low + ahead, high + ahead, m->cols};
-    for (int i = 0; i < g.count; i++) {
-      tile(g.vectors[i], &t, m->cols, x[i], sums);
+    for (int i = 0; i < g->count; i++) {
+      tile(g->vectors[i], &t, m->cols, x[i], sums);
       for (int j = 0; j < count; j++)
         for (int v = 0; v < LANES; v += VL) {
           vf gate = load(sums + j * LANES + v), up = load(sums + (each + j) * LANES + v);
@@ -141,9 +141,13 @@ static void norm_panel(float *out, const float *x, const float *weight, int n, f
     for (int v = 0; v < 2; v++) store(out + k * LANES + v * VL, load(x + k * LANES + v * VL) * scale[v] * weight[k]);
 }
 
-// x += y / rms(y) * weight
+// x += y / rms(y) * weight, or plainly y without a weight
 static void add_norm_panel(float *x, const float *y, const float *weight, int n, float eps) {
   vf scale[2];
+  if (!weight) {
+    for (int k = 0; k < n * LANES; k += VL) store(x + k, load(x + k) + load(y + k));
+    return;
+  }
   lane_scales(y, n, eps, scale);
   for (int k = 0; k < n; k++)
     for (int v = 0; v < 2; v++) {

@@ -21,7 +21,7 @@ static void place_batch(const decoder_t *d, batch_t *b, room_t *room, size_t row
   const size_t lanes = (size_t)d->lanes, panels = (rows + lanes - 1) / lanes, all = panels * lanes;
   b->rows = (int32_t)rows, b->panels = (int32_t)panels;
   b->x = take(room, all * (size_t)m->hidden, 4);
-  b->qkv = take(room, all * (size_t)((m->heads + 2 * m->kv_heads) * m->head_dim), 4);
+  b->q = take(room, all * (size_t)(m->heads * m->head_dim), 4);
   b->rotation = take(room, all * 2 * (size_t)m->rotary_pairs, 4);
   b->length = take(room, all, 4);
   b->begin = take(room, panels + 1, 4);
@@ -31,14 +31,20 @@ static void place_batch(const decoder_t *d, batch_t *b, room_t *room, size_t row
 static void place(decoder_t *d, room_t *room, const prefill_t *s) {
   const model_t *m = &d->model;
   const size_t lanes = (size_t)d->lanes, some = GROUPED * lanes, hidden = (size_t)m->hidden, dim = (size_t)m->head_dim;
-  const size_t q = (size_t)m->heads * dim, width = (size_t)m->intermediate;
+  const size_t q = (size_t)m->heads * dim, kv = (size_t)m->kv_heads * dim, width = (size_t)m->intermediate;
   size_t widest = hidden > width ? hidden : width;
   widest = widest > q ? widest : q;
   place_batch(d, &d->all, room, (size_t)s->rows);
   place_batch(d, &d->wanted, room, s->wanted > 0 ? (size_t)s->wanted : 0);
+  d->keys = m->keys, d->values = m->values, d->layer_stride = m->layer_stride, d->head_stride = m->head_stride;
+  if (!m->keys) {
+    d->keys = take(room, kv * (size_t)s->rows, 4), d->values = take(room, kv * (size_t)s->rows, 4);
+    d->layer_stride = 0, d->head_stride = (int64_t)s->rows * m->head_dim;
+  }
   for (int i = 0; i < m->threads; i++) {
     worker_t *w = &d->workers[i];
     w->panel_normed = take(room, some * hidden, 4);
+    w->panel_kv = take(room, some * 2 * kv, 4);
     w->panel_attended = take(room, some * q, 4);
     w->panel_activated = take(room, some * width, 4);
     w->panel_projected = take(room, some * hidden, 4);
@@ -50,7 +56,9 @@ static void place(decoder_t *d, room_t *room, const prefill_t *s) {
   }
 }
 
-// The memory of a step; it is kept, and grows to the largest.
+#define KEPT ((size_t)64 << 20)
+
+// The memory of a step; it is kept from one to the next, unless it is much.
 static int reserve(decoder_t *d, const prefill_t *s) {
   room_t room = {NULL, 0};
   place(d, &room, s);
@@ -75,7 +83,7 @@ static void order(const decoder_t *d, batch_t *b, const prefill_t *s, const int6
     const int start = sequence;
     while (row >= s->sequence[sequence].first + s->sequence[sequence].rows) sequence++;
     const sequence_t *one = &s->sequence[sequence];
-    b->length[i] = one->length - one->rows + (row - one->first) + 1;
+    b->length[i] = d->model.whole ? one->length : one->length - one->rows + (row - one->first) + 1;
     if (lane == 0) b->begin[i / d->lanes] = count;
     if (lane == 0 || sequence != start || row != before + 1) b->segment[count++] = (segment_t){sequence, lane, lane};
     b->segment[count - 1].last = lane + 1;
@@ -92,5 +100,9 @@ int autoglm_prefill(decoder_t *d, const prefill_t *step) {
   order(d, &d->all, step, NULL);
   order(d, &d->wanted, step, step->want);
   pool_run(d, d->prefill);
+  if (d->arena_size > KEPT) {
+    free(d->arena);
+    d->arena = NULL, d->arena_size = 0;
+  }
   return 0;
 }

@@ -63,71 +63,81 @@ static void collect_wanted(worker_t *w) {
 }
 
 // Heads [count][dim][LANES] in place.
-static void rotate_panel(float *x, const float *turn, int count, int dim, int pairs) {
+static void rotate_panel(const model_t *m, float *x, const float *turn, int count) {
+  const int step = m->halves ? 1 : 2, apart = m->halves ? m->rotary_pairs : 1;
   for (int h = 0; h < count; h++)
-    for (int i = 0; i < pairs; i++)
+    for (int i = 0; i < m->rotary_pairs; i++)
       for (int v = 0; v < LANES; v += VL) {
-        float *at = x + ((int64_t)h * dim + 2 * i) * LANES + v;
-        vf a = load(at), b = load(at + LANES), c = load(turn + 2 * i * LANES + v), s = load(turn + (2 * i + 1) * LANES + v);
-        store(at, a * c - b * s), store(at + LANES, a * s + b * c);
+        float *one = x + ((int64_t)h * m->head_dim + i * step) * LANES + v, *other = one + apart * LANES;
+        vf a = load(one), b = load(other), c = load(turn + 2 * i * LANES + v), s = load(turn + (2 * i + 1) * LANES + v);
+        store(one, a * c - b * s), store(other, a * s + b * c);
       }
 }
 
-// Keys and values [2][kv_heads][dim][LANES] of a panel to the slots of its rows.
-static void write_panel_kv(const worker_t *w, const batch_t *b, int p, int layer, const float *kv) {
-  const model_t *m = &w->decoder->model;
+// Keys and values [2][kv_heads][dim][LANES] of a panel of all rows to the slots of its rows.
+static void write_panel_kv(const worker_t *w, int p, int layer, const float *kv) {
+  const decoder_t *d = w->decoder;
+  const model_t *m = &d->model;
   const int dim = m->head_dim;
-  for (int i = b->begin[p]; i < b->begin[p + 1]; i++) {
-    const segment_t *s = &b->segment[i];
-    const int64_t *slots = w->decoder->step->sequence[s->sequence].slots;
+  for (int i = d->all.begin[p]; i < d->all.begin[p + 1]; i++) {
+    const segment_t *s = &d->all.segment[i];
+    const sequence_t *one = &d->step->sequence[s->sequence];
+    const int64_t *slots = one->slots + (one->length - one->rows) + (p * LANES - one->first);
     for (int lane = s->first; lane < s->last; lane++)
       for (int h = 0; h < m->kv_heads; h++) {
-        const int64_t at =
-            layer * m->layer_stride + h * m->head_stride + slots[b->length[p * LANES + lane] - 1] * (int64_t)dim;
+        const int64_t at = layer * d->layer_stride + h * d->head_stride + slots[lane] * dim;
         const float *key = kv + (int64_t)h * dim * LANES + lane, *value = key + (int64_t)kv_width(m) * LANES;
-        for (int k = 0; k < dim; k++) {
-          ((float *)m->keys)[at + k] = key[k * LANES];
-          ((float *)m->values)[at + k] = value[k * LANES];
-        }
+        for (int k = 0; k < dim; k++) d->keys[at + k] = key[k * LANES], d->values[at + k] = value[k * LANES];
       }
   }
 }
 
-// Queries, keys and values of a batch, or only queries, or only keys and values; the latter are written.
+// Queries of a batch.
+static void project_queries(worker_t *w, const batch_t *b, const layer_t *layer, const group_t *g, float *const *normed) {
+  const model_t *m = &w->decoder->model;
+  float *q[GROUPED];
+  panels_of(b->q, q_width(m), g, 0, q);
+  product(w, &layer->qkv, 0, q_width(m), g, normed, q);
+  for (int i = 0; i < g->count; i++)
+    rotate_panel(m, q[i], panel_at(b->rotation, g->panel[i], 2 * m->rotary_pairs), m->heads);
+}
+
+// Keys and values of all rows, which are written.
+static void project_keys(worker_t *w, int l, const group_t *g, float *const *normed) {
+  const decoder_t *d = w->decoder;
+  const model_t *m = &d->model;
+  const int q = q_width(m), width = kv_width(m);
+  float *kv[GROUPED];
+  panels_of(w->panel_kv, 2 * width, g, 1, kv);
+  product(w, &m->layer[l].qkv, q, q + 2 * width, g, normed, kv);
+  for (int i = 0; i < g->count; i++) {
+    rotate_panel(m, kv[i], panel_at(d->all.rotation, g->panel[i], 2 * m->rotary_pairs), m->kv_heads);
+    write_panel_kv(w, g->panel[i], l, kv[i]);
+  }
+}
+
 static void project_panels(worker_t *w, const batch_t *b, int l, int queries, int keys) {
   const model_t *m = &w->decoder->model;
   const layer_t *layer = &m->layer[l];
-  const int q = q_width(m), all = q + 2 * kv_width(m), dim = m->head_dim, start = queries ? 0 : q;
   EACH_GROUP(w, b, g) {
-    float *x[GROUPED], *normed[GROUPED], *out[GROUPED];
-    panels_of(b->x, m->hidden, &g, 0, x);
-    panels_of(w->panel_normed, m->hidden, &g, 1, normed);
-    panels_of(b->qkv, all, &g, 0, out);
-    for (int i = 0; i < g.count; i++) {
-      norm_panel(normed[i], x[i], layer->input_norm, m->hidden, m->eps);
-      out[i] += (int64_t)start * LANES;
-    }
-    product(w, &layer->qkv, start, keys ? all : q, g, normed, out);
-    for (int i = 0; i < g.count; i++) {
-      const float *turn = panel_at(b->rotation, g.panel[i], 2 * m->rotary_pairs);
-      float *heads = panel_at(b->qkv, g.panel[i], all);
-      if (queries) rotate_panel(heads, turn, m->heads, dim, m->rotary_pairs);
-      if (!keys) continue;
-      rotate_panel(heads + (int64_t)q * LANES, turn, m->kv_heads, dim, m->rotary_pairs);
-      write_panel_kv(w, b, g.panel[i], l, heads + (int64_t)q * LANES);
-    }
+    float *x[GROUPED], *normed[GROUPED];
+    panels_of(b->x, m->hidden, g, 0, x);
+    panels_of(w->panel_normed, m->hidden, g, 1, normed);
+    for (int i = 0; i < g->count; i++) norm_panel(normed[i], x[i], layer->input_norm, m->hidden, m->eps);
+    if (queries) project_queries(w, b, layer, g, normed);
+    if (keys) project_keys(w, l, g, normed);
   }
 }
 
 static void attend_panel(worker_t *w, const batch_t *b, int p, int layer, const float *q, float *out) {
-  const model_t *m = &w->decoder->model;
+  const decoder_t *d = w->decoder;
+  const model_t *m = &d->model;
   const int group = m->heads / m->kv_heads;
   for (int i = b->begin[p]; i < b->begin[p + 1]; i++) {
     const segment_t *s = &b->segment[i];
     for (int h = 0; h < m->kv_heads; h++) {
-      const int64_t base = layer * m->layer_stride + h * m->head_stride, at = (int64_t)h * group * m->head_dim * LANES;
-      const stored_t kv = {(const float *)m->keys + base, (const float *)m->values + base,
-                           w->decoder->step->sequence[s->sequence].slots, m->head_dim};
+      const int64_t base = layer * d->layer_stride + h * d->head_stride, at = (int64_t)h * group * m->head_dim * LANES;
+      const stored_t kv = {d->keys + base, d->values + base, d->step->sequence[s->sequence].slots, m->head_dim};
       attend_segment(w, &kv, s, b->length + p * LANES, group, q + at, out + at);
     }
   }
@@ -136,15 +146,15 @@ static void attend_panel(worker_t *w, const batch_t *b, int p, int layer, const 
 static void attention_panels(worker_t *w, const batch_t *b, int l) {
   const model_t *m = &w->decoder->model;
   const layer_t *layer = &m->layer[l];
-  const int q = q_width(m), all = q + 2 * kv_width(m);
   EACH_GROUP(w, b, g) {
-    float *x[GROUPED], *attended[GROUPED], *projected[GROUPED];
-    panels_of(b->x, m->hidden, &g, 0, x);
-    panels_of(w->panel_attended, q, &g, 1, attended);
-    panels_of(w->panel_projected, m->hidden, &g, 1, projected);
-    for (int i = 0; i < g.count; i++) attend_panel(w, b, g.panel[i], l, panel_at(b->qkv, g.panel[i], all), attended[i]);
+    float *x[GROUPED], *q[GROUPED], *attended[GROUPED], *projected[GROUPED];
+    panels_of(b->x, m->hidden, g, 0, x);
+    panels_of(b->q, q_width(m), g, 0, q);
+    panels_of(w->panel_attended, q_width(m), g, 1, attended);
+    panels_of(w->panel_projected, m->hidden, g, 1, projected);
+    for (int i = 0; i < g->count; i++) attend_panel(w, b, g->panel[i], l, q[i], attended[i]);
     product(w, &layer->out, 0, m->hidden, g, attended, projected);
-    for (int i = 0; i < g.count; i++) add_norm_panel(x[i], projected[i], layer->attended_norm, m->hidden, m->eps);
+    for (int i = 0; i < g->count; i++) add_norm_panel(x[i], projected[i], layer->attended_norm, m->hidden, m->eps);
   }
 }
 
@@ -153,14 +163,14 @@ static void feed_forward_panels(worker_t *w, const batch_t *b, int l) {
   const layer_t *layer = &m->layer[l];
   EACH_GROUP(w, b, g) {
     float *x[GROUPED], *normed[GROUPED], *activated[GROUPED], *projected[GROUPED];
-    panels_of(b->x, m->hidden, &g, 0, x);
-    panels_of(w->panel_normed, m->hidden, &g, 1, normed);
-    panels_of(w->panel_activated, m->intermediate, &g, 1, activated);
-    panels_of(w->panel_projected, m->hidden, &g, 1, projected);
-    for (int i = 0; i < g.count; i++) norm_panel(normed[i], x[i], layer->mlp_norm, m->hidden, m->eps);
+    panels_of(b->x, m->hidden, g, 0, x);
+    panels_of(w->panel_normed, m->hidden, g, 1, normed);
+    panels_of(w->panel_activated, m->intermediate, g, 1, activated);
+    panels_of(w->panel_projected, m->hidden, g, 1, projected);
+    for (int i = 0; i < g->count; i++) norm_panel(normed[i], x[i], layer->mlp_norm, m->hidden, m->eps);
     gated_product(w, &layer->gate_up, g, normed, activated);
     product(w, &layer->down, 0, m->hidden, g, activated, projected);
-    for (int i = 0; i < g.count; i++) add_norm_panel(x[i], projected[i], layer->mlp_out_norm, m->hidden, m->eps);
+    for (int i = 0; i < g->count; i++) add_norm_panel(x[i], projected[i], layer->mlp_out_norm, m->hidden, m->eps);
   }
 }
 
@@ -184,6 +194,7 @@ void PREFILL(worker_t *w) {
       project_panels(w, b, l, 1, 0);
     }
     attention_panels(w, b, l);
+    if (!d->layer_stride) pool_barrier(d);  // the next layer writes where this one reads
   }
   write_rows(w, b);
   pool_barrier(d);
