@@ -17,15 +17,15 @@ from autoglm.model.context import ForwardContext, SequenceSlice
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """What all layers of a step have in common. ``rotations`` is None where kernels run them, and know it themselves."""
+    """What all layers of a step have in common.
 
-    rotations: Tensor | None
+    Attributes:
+        by_kernels: the layers are not computed by these modules, and need no masks.
+    """
+
+    rotations: Tensor
     masks: list[Tensor | None]
-
-    @classmethod
-    def elsewhere(cls) -> AttentionPlan:
-        """Of a step that is not computed here."""
-        return cls(None, [])
+    by_kernels: bool = False
 
     @classmethod
     def of(cls, context: ForwardContext, rotations: Tensor) -> AttentionPlan:

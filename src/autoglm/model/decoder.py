@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -24,9 +25,9 @@ class LayerKernels(Protocol):
     def fits(self, context: ForwardContext) -> bool:
         """Whether a step is one for them."""
 
-    def run(self, hidden: Tensor, context: ForwardContext, first: int, last: int) -> Tensor:
+    def run(self, hidden: Tensor, context: ForwardContext, rotations: Tensor, first: int, last: int) -> Tensor:
         """Half layers: ``2 l`` is the attention of layer ``l``, ``2 l + 1`` its feed-forward. A call that ends with the
-        last layer and has both its halves gives ``output_rows`` only."""
+        last layer and has both its halves gives ``output_rows`` only. ``rotations``: as :class:`TextRope` gives them."""
 
 
 class SelfAttention(Spread):
@@ -41,7 +42,6 @@ class SelfAttention(Spread):
 
     def forward(self, x: Tensor, layer: int, rope: TextRope, context: ForwardContext, plan: AttentionPlan) -> Tensor:
         heads = self.qkv(x).view(x.shape[0], -1, self.head_dim)
-        assert plan.rotations is not None
         rope.apply(heads[:, : self.heads + self.kv_heads], plan.rotations)
         q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         return row_parallel(self.o_proj, attend(q, k, v, layer, context, plan).flatten(1), self.comm)
@@ -91,9 +91,10 @@ class Decoder(nn.Module):
 
     def plan(self, context: ForwardContext) -> AttentionPlan:
         """Once per step, for all layers."""
+        rotations = self.rope.rotations(context.positions)
         if self.kernels is not None and self.kernels.fits(context):
-            return AttentionPlan.elsewhere()
-        return AttentionPlan.of(context, self.rope.rotations(context.positions))
+            return AttentionPlan(rotations, [], by_kernels=True)
+        return AttentionPlan.of(context, rotations)
 
     def run_layers(
         self,
@@ -105,8 +106,8 @@ class Decoder(nn.Module):
         after_attention: AfterAttention | None = None,
     ) -> Tensor:
         """Layers ``first`` to ``last - 1`` on ``hidden [rows, hidden_size]``; the last one gives ``output_rows``."""
-        if plan.rotations is None:
-            return self._run_kernels(hidden, context, first, last, after_attention)
+        if plan.by_kernels:
+            return self._run_kernels(hidden, context, plan, first, last, after_attention)
         for index in range(first, last):
             layer = self.layers[index]
             assert isinstance(layer, DecoderLayer)  # for the type checker: ModuleList forgets
@@ -119,18 +120,25 @@ class Decoder(nn.Module):
         return hidden
 
     def _run_kernels(
-        self, hidden: Tensor, context: ForwardContext, first: int, last: int, after_attention: AfterAttention | None
+        self,
+        hidden: Tensor,
+        context: ForwardContext,
+        plan: AttentionPlan,
+        first: int,
+        last: int,
+        after_attention: AfterAttention | None,
     ) -> Tensor:
         assert self.kernels is not None
+        run = partial(self.kernels.run, context=context, rotations=plan.rotations)
         if after_attention is None:
-            return self.kernels.run(hidden, context, 2 * first, 2 * last) if first < last else hidden
+            return run(hidden, first=2 * first, last=2 * last) if first < last else hidden
         done = 2 * first
         for index in range(first, last):
-            hidden = after_attention(index, self.kernels.run(hidden, context, done, 2 * index + 1))
+            hidden = after_attention(index, run(hidden, first=done, last=2 * index + 1))
             done = 2 * index + 1
             if index == len(self.layers) - 1 and context.output_rows is not None:
                 hidden = hidden[context.output_rows]
-        return self.kernels.run(hidden, context, done, 2 * last)
+        return run(hidden, first=done, last=2 * last)
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
         """All layers, without the final norm (only rows that need logits get it)."""

@@ -111,6 +111,6 @@ class PrefillC(Structure):
 
     _fields_: ClassVar[Fields] = [
         *((name, c_int32) for name in ("rows", "sequences", "first", "last", "wanted", "reserved")),
-        *((name, c_void_p) for name in ("input", "output", "positions", "want")),
+        *((name, c_void_p) for name in ("input", "output", "rotation", "want")),
         ("sequence", POINTER(SequenceC)),
     ]

@@ -92,7 +92,7 @@ typedef struct {
   int32_t wanted, reserved;  // -1: all rows; else so many leave the last layer
   const float *in;           // [rows][hidden]
   float *out;                // [rows or wanted][hidden]
-  const int64_t *positions;  // [3][rows]
+  const float *rotation;     // cosine and sine [rows][pairs][2]
   const int64_t *want;       // [wanted], ascending
   const sequence_t *sequence;
 } prefill_t;

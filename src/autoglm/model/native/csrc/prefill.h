@@ -13,26 +13,15 @@ static void panels_of(float *base, int width, const group_t *g, int own, float *
   for (int i = 0; i < g->count; i++) out[i] = panel_at(base, own ? i : g->panel[i], width);
 }
 
-static void rotations_of_panel(const worker_t *w, const batch_t *b, int p) {
-  const model_t *m = &w->decoder->model;
-  const prefill_t *s = w->decoder->step;
-  float *to = b->rotation + (int64_t)p * m->rotary_pairs * 2 * LANES;
-  for (int i = 0; i < m->rotary_pairs; i++)
-    for (int lane = 0; lane < LANES; lane++) {
-      const int row = p * LANES + lane < b->rows ? p * LANES + lane : b->rows - 1;
-      const float angle = (float)s->positions[(int64_t)m->rotary_axis[i] * s->rows + row] * m->inv_freq[i];
-      to[(2 * i) * LANES + lane] = cosf(angle), to[(2 * i + 1) * LANES + lane] = sinf(angle);
-    }
-}
-
 static void read_rows(worker_t *w) {
   decoder_t *d = w->decoder;
   const batch_t *b = &d->all;
-  const int hidden = d->model.hidden;
+  const int hidden = d->model.hidden, turns = 2 * d->model.rotary_pairs;
   for (int p = w->index; p < b->panels; p += d->model.threads) {
-    const int count = b->rows - p * LANES < LANES ? b->rows - p * LANES : LANES;
-    panel_of_rows(panel_at(b->x, p, hidden), d->step->in + (int64_t)p * LANES * hidden, count, hidden);
-    if (d->step->last - d->step->first > 1 || d->step->first % 2 == 0) rotations_of_panel(w, b, p);
+    const int64_t row = (int64_t)p * LANES;
+    const int count = b->rows - row < LANES ? (int)(b->rows - row) : LANES;
+    panel_of_rows(panel_at(b->x, p, hidden), d->step->in + row * hidden, count, hidden);
+    if (d->step->rotation) panel_of_rows(panel_at(b->rotation, p, turns), d->step->rotation + row * turns, count, turns);
   }
 }
 
