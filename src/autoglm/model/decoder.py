@@ -26,8 +26,9 @@ class LayerKernels(Protocol):
         """Whether a step is one for them."""
 
     def run(self, hidden: Tensor, context: ForwardContext, rotations: Tensor, first: int, last: int) -> Tensor:
-        """Half layers: ``2 l`` is the attention of layer ``l``, ``2 l + 1`` its feed-forward. A call that ends with the
-        last layer and has both its halves gives ``output_rows`` only. ``rotations``: as :class:`TextRope` gives them."""
+        """Half layers: ``2 l`` is the attention of layer ``l``, ``2 l + 1`` its feed-forward. A call that ends with
+        the last layer and has both its halves gives ``output_rows`` only. ``rotations``: as :class:`TextRope` makes
+        them."""
 
 
 class SelfAttention(Spread):

@@ -46,7 +46,7 @@ class TowerKernels:
         lengths = geometry.share.lengths
         half = geometry.cos.shape[-1] // 2
         turn = torch.stack([geometry.cos[..., :half], geometry.sin[..., :half]], dim=-1)
-        slots = list(torch.arange(len(x)).split(list(lengths)))
+        slots = list(torch.split(torch.arange(len(x)), list(lengths)))
         parts, start = [], 0
         for length in lengths:
             parts.append((start, length, length))
