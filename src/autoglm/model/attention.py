@@ -17,10 +17,15 @@ from autoglm.model.context import ForwardContext, SequenceSlice
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """What all layers of a step have in common."""
+    """What all layers of a step have in common.
+
+    Attributes:
+        by_kernels: the layers are not computed by these modules, and need no masks.
+    """
 
     rotations: Tensor
     masks: list[Tensor | None]
+    by_kernels: bool = False
 
     @classmethod
     def of(cls, context: ForwardContext, rotations: Tensor) -> AttentionPlan:
