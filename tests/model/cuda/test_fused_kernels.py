@@ -38,6 +38,9 @@ def test_norms(dtype: torch.dtype, rows: int, size: int, seed: int) -> None:
     out, normed = fused_kernels.add_norm_norm(x, y, first, 1e-5, second, 1e-6)
     close(out, expected)
     close(normed, F.rms_norm(out, (size,), second, 1e-6))
+    plain, after = fused_kernels.add_then_norm(x, y, second, 1e-6)
+    close(plain, x + y)
+    close(after, F.rms_norm(plain, (size,), second, 1e-6))
 
 
 @given(DTYPES, st.integers(0, 3), st.sampled_from([1, 40, 1100]), st.integers(0, 999))

@@ -23,7 +23,7 @@ _COLUMNS = 1024
 def add_norm(x: Tensor, y: Tensor, weight: Tensor, eps: float) -> Tensor:
     """``x + rms_norm(y) * weight``; all ``[rows, size]``, contiguous."""
     out = torch.empty_like(x)
-    _add_norm(x, y, weight, eps, out, None, eps, out)
+    _add(x, y, (weight, eps), out, None, out)
     return out
 
 
@@ -32,36 +32,40 @@ def add_norm_norm(
 ) -> tuple[Tensor, Tensor]:
     """:func:`add_norm`, and ``rms_norm(that) * next_weight``."""
     out, normed = torch.empty_like(x), torch.empty_like(x)
-    _add_norm(x, y, weight, eps, out, next_weight, next_eps, normed)
+    _add(x, y, (weight, eps), out, (next_weight, next_eps), normed)
     return out, normed
 
 
-def _add_norm(
-    x: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    eps: float,
-    out: Tensor,
-    next_weight: Tensor | None,
-    next_eps: float,
-    normed: Tensor,
-) -> None:
+def add_then_norm(x: Tensor, y: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """``x + y``, and ``rms_norm(that) * weight``."""
+    out, normed = torch.empty_like(x), torch.empty_like(x)
+    _add(x, y, None, out, (weight, eps), normed)
+    return out, normed
+
+
+Norm = tuple[Tensor, float]
+
+
+def _add(x: Tensor, y: Tensor, before: Norm | None, out: Tensor, after: Norm | None, normed: Tensor) -> None:
+    """``before``: weight and epsilon of the norm of ``y``; ``after``: of the sum's."""
     rows, size = x.shape
     if not rows:
         return
-    two = next_weight is not None
+    weight, eps = before or after or (x, 0.0)
+    next_weight, next_eps = after or (weight, eps)
     _kernels()["add_norm"][(rows,)](
         x,
         y,
         weight,
         out,
-        next_weight if next_weight is not None else weight,
+        next_weight,
         normed,
         size,
         eps,
         next_eps,
         BLOCK=_power(size),
-        TWO=two,
+        BEFORE=before is not None,
+        AFTER=after is not None,
         num_warps=8 if size >= 1024 else 4,
     )
 
@@ -160,17 +164,19 @@ def _kernels() -> dict[str, Any]:
 
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
     def add_norm(x, y, weight, out, next_weight, normed, size, eps, next_eps,  # type: ignore[no-untyped-def]
-                 BLOCK: tl.constexpr, TWO: tl.constexpr):
+                 BLOCK: tl.constexpr, BEFORE: tl.constexpr, AFTER: tl.constexpr):
         row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
         real = column < size
         at = row * size + column
         added = tl.load(y + at, mask=real, other=0.0).to(tl.float32)
-        root = 1.0 / tl.sqrt(tl.sum(added * added, axis=0) / size + eps)
-        scaled = (added * root * tl.load(weight + column, mask=real, other=0.0).to(tl.float32)).to(out.dtype.element_ty)
-        whole = tl.load(x + at, mask=real, other=0.0).to(tl.float32) + scaled.to(tl.float32)
+        if BEFORE:
+            root = 1.0 / tl.sqrt(tl.sum(added * added, axis=0) / size + eps)
+            scale = tl.load(weight + column, mask=real, other=0.0).to(tl.float32)
+            added = (added * root * scale).to(out.dtype.element_ty).to(tl.float32)
+        whole = tl.load(x + at, mask=real, other=0.0).to(tl.float32) + added
         rounded = whole.to(out.dtype.element_ty)
         tl.store(out + at, rounded, mask=real)
-        if TWO:
+        if AFTER:
             again = rounded.to(tl.float32)
             root = 1.0 / tl.sqrt(tl.sum(again * again, axis=0) / size + next_eps)
             scale = tl.load(next_weight + column, mask=real, other=0.0).to(tl.float32)
