@@ -23,6 +23,9 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
+from autoglm.model.cuda.encoder import RecordedEncoder
+from autoglm.model.cuda.layers import fuse
+from autoglm.model.cuda.recording import CudaGraphs
 from autoglm.parallel.codecs import codes, triton_kernels
 from autoglm.parallel.codecs.codes import INT8
 from autoglm.parallel.collectives import TorchCommunicator
@@ -123,17 +126,22 @@ def stream_rows(repetitions: int) -> list[Row]:
         model = random_model(folder, torch.bfloat16, torch.device("cuda"))
     if not isinstance(model, AutoGLMPhoneModel):
         raise TypeError(f"the described layout is {type(model).__name__}")
-    samples: dict[str, list[float]] = {}
+    fuse(model)
+    encoder = RecordedEncoder(model, CudaGraphs(model.device), 1, 2**30)
+    jobs = dual_stream.jobs_of(model, encoder.encode)
+    samples: dict[str, list[float]] = {subject: [] for subject in jobs}
     with torch.inference_mode():
-        for subject, job in dual_stream.jobs_of(model).items():
-            samples[subject] = [t * 1e3 for t in _seconds(job, repetitions)]
+        for repetition in range(-2, repetitions):  # in turns; the first two record and compile
+            for subject, job in jobs.items():
+                found = _seconds(job, 1, warm=0)
+                samples[subject] += [found[0] * 1e3] if repetition >= 0 else []
     return dual_stream.rows_of(samples, "9b", torch.get_num_threads())
 
 
-def _seconds(job: Callable[[], object], repetitions: int) -> list[float]:
-    """Of each repetition, the wait for the device included; the first two compile and do not count."""
+def _seconds(job: Callable[[], object], repetitions: int, warm: int = 2) -> list[float]:
+    """Of each repetition, the wait for the device included; the first ``warm`` compile and do not count."""
     times = []
-    for repetition in range(-2, repetitions):
+    for repetition in range(-warm, repetitions):
         torch.cuda.synchronize()
         begun = time.perf_counter()
         job()
