@@ -21,6 +21,7 @@ from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice
 from autoglm.model.cuda.layers import fuse
 from autoglm.model.native.tower import TowerKernels
+from autoglm.model.quantized.linear import multiply_by_kernel
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
 
@@ -39,6 +40,7 @@ class ModelRunner:
         self._visual = visual
         self.encoder = ImageEncoder.of(model, visual, config)
         model.decoder.kernels = model.visual.blocks.kernels = None  # an engine before may have set them
+        multiply_by_kernel(model, config.packed_kernels)
         if model.device.type == "cuda" and config.fused_layers:
             fuse(model)
         scratch = 1 if wanted(config, model.device) else 0
