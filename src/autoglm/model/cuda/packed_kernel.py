@@ -104,7 +104,38 @@ def linear(
     return out
 
 
-_BLOCK = 512
+@cache
+@torch.inference_mode()
+def works(device: torch.device) -> bool:
+    """Whether the kernels give right products on a device, by trial; the log says why not."""
+    if device.type != "cuda" or not available(device):
+        return False
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(96, 1024, generator=generator)
+    x = torch.randn(3, 1024, generator=generator).to(device, torch.bfloat16)
+    try:
+        for packed, scales, whole in (_as_int4(weight), _as_fp8(weight)):
+            right = x.float() @ whole.to(device).T
+            found = linear(x, packed.to(device), scales.to(device), None, splits=2).float()
+            difference = float((found - right).abs().max() / right.abs().max())
+            if not difference <= _TOLERANCE:
+                log.info("packed weights are unpacked for products: a kernel's results differ by %f", difference)
+                return False
+    except Exception as error:  # a compiler's errors are of its own kinds, and torch can go on without it
+        log.info("packed weights are unpacked for products: %s: %s", type(error).__name__, error)
+        return False
+    return True
+
+
+def _as_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    packed, scales = pack_int4(weight)
+    return packed, scales, unpack_int4(packed, scales)
+
+
+def _as_fp8(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    scales = weight.abs().amax(dim=1) / torch.finfo(torch.float8_e4m3fn).max
+    packed = (weight / scales[:, None]).to(torch.float8_e4m3fn)
+    return packed, scales, packed.float() * scales[:, None]
 
 
 # fmt: off
