@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoglm.model.cuda.paged_kernel import interpreted, processors
-from autoglm.model.quantized.codes import GROUP, code_table
+from autoglm.model.cuda.paged_kernel import available, interpreted, processors
+from autoglm.model.quantized.codes import GROUP, code_table, pack_int4, unpack_int4
 
 log = logging.getLogger(__name__)
 MOST_ROWS = 64
