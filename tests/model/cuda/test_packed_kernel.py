@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from autoglm.model.cuda import packed_kernel
 from autoglm.model.cuda.packed_kernel import Tile
 from autoglm.model.quantized import fp8
-from autoglm.model.quantized.codes import pack_int4, unpack_int4
+from autoglm.model.quantized.codes import CODES, pack_int4, unpack_int4
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
@@ -60,10 +60,17 @@ def test_the_tile_that_steps_use(scheme: str) -> None:
     check(scheme, torch.bfloat16, (1, 48, 1088), None, bias=True)
 
 
+def test_the_polynomial_gives_the_codes() -> None:
+    four, three, two, one, zero = packed_kernel._CODES
+    for index, code in enumerate(CODES):
+        x = index - 8
+        assert abs(((((four * x + three) * x + two) * x + one) * x + zero) - code) < 0.45
+
+
 @given(st.integers(1, 200_000), st.integers(32, 20_000), st.integers(1, 200))
 @settings(max_examples=50)
 def test_splits_leave_each_program_some_tiles(outputs: int, inputs: int, units: int) -> None:
-    tile = packed_kernel.TILES["fp8"]
+    tile = packed_kernel.tile_for(1)
     splits = packed_kernel.splits_for(outputs, inputs, tile, units)
     assert splits & (splits - 1) == 0
     assert splits == 1 or splits * 4 * tile.inputs <= inputs
