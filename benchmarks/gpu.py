@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpu                     random bf16 weights, 1080x2400 screenshots, batches of 1, 8 and 32
     python -m benchmarks.gpu --subjects autoglm  without the forms in which one part is off
+    python -m benchmarks.gpu --table docs/gpu.md only writes the table of the result into that page
     python -m benchmarks.gpu --smoke             the same code on the CPU: tiny shapes, small pictures
 
 TTFT runs from the PNG's bytes to the first token, decoding and processing included. TPOT is the median of the steps in
@@ -48,6 +49,7 @@ from benchmarks.gpu_models import (
 )
 from benchmarks.gpu_peer import Peer, synchronize
 from benchmarks.results import Failure, Load, Result, Row
+from benchmarks.rows import table, write_section
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
@@ -361,6 +363,9 @@ def run(options: argparse.Namespace) -> Result:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and write the result; status 1 if a layout failed, 2 if there is no device."""
     options = _arguments(arguments)
+    if options.table is not None:
+        write_section(options.table, "gpu", table(results.read(options.out)))
+        return 0
     try:
         result = run(options)
     except InvalidInputError as error:
@@ -383,6 +388,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--subjects", nargs="+", choices=FORMS, default=list(FORMS), help="forms of our engine")
     parser.add_argument("--tokenizer", type=Path, help="folder of a synthetic checkpoint; default: one made now")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
     return parser.parse_args(arguments)
 
 

@@ -1,6 +1,7 @@
 """Parallel computation's parts on one CUDA device: the 8-bit codec's kernels, NCCL, and both streams of a step.
 
     python -m benchmarks.gpu_parallel            writes benchmarks/results/gpu_parallel.json
+    python -m benchmarks.gpu_parallel --table docs/gpu.md    only writes the table of the result into that page
 
 The codec beside the same mathematics by torch's operations, in bytes read and written a second, and as a share of a
 large copy; sums of one rank over NCCL: what a call costs before any byte travels; image stream and text stream of the
@@ -32,7 +33,7 @@ from autoglm.parallel.collectives import TorchCommunicator
 from benchmarks import dual_stream, results
 from benchmarks.gpu_models import random_model, write_model_config, write_prompt_parts
 from benchmarks.results import Row
-from benchmarks.rows import RESULTS, finished, row
+from benchmarks.rows import RESULTS, finished, row, table, write_section
 
 RESULT = RESULTS / "gpu_parallel.json"
 VALUES = (2**20, 2**24, 2**28)
@@ -45,7 +46,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
     options = parser.parse_args()
+    if options.table is not None:
+        write_section(options.table, "gpu_parallel", table(results.read(options.out)))
+        return 0
     if not torch.cuda.is_available():
         print("error: this benchmark needs a CUDA device", file=sys.stderr)
         return 2

@@ -18,8 +18,6 @@ from autoglm.model.cuda.paged_kernel import interpreted
 _WIDE = 8192
 """Values from which a program gets more warps."""
 _COLUMNS = 1024
-_HEADS = 8
-"""Query heads that a program rotates: more programs, and none waits for long."""
 
 
 def add_norm(x: Tensor, y: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -97,9 +95,7 @@ def rotate_and_store(
         return
     kv_heads = keys.shape[0]
     queries = count - 2 * kv_heads
-    block = min(_HEADS, _power(queries))
-    parts = -(-queries // block)
-    _rotate_and_store_kernel()[(rows, parts + 2)](
+    _rotate_and_store_kernel()[(rows,)](
         heads,
         torch.view_as_real(rotations),
         keys,
@@ -107,8 +103,7 @@ def rotate_and_store(
         slots,
         keys.stride(0),
         QUERIES=queries,
-        QUERY_BLOCK=block,
-        PARTS=parts,
+        QUERY_BLOCK=_power(queries),
         KV_HEADS=kv_heads,
         KV_BLOCK=_power(kv_heads),
         DIM=dim,
@@ -217,7 +212,7 @@ def _rotate_and_store_kernel() -> Any:
 
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
     def rotate_and_store(heads, rotations, keys, values, slots, head_stride,  # type: ignore[no-untyped-def]
-                         QUERIES: tl.constexpr, QUERY_BLOCK: tl.constexpr, PARTS: tl.constexpr, KV_HEADS: tl.constexpr,
+                         QUERIES: tl.constexpr, QUERY_BLOCK: tl.constexpr, KV_HEADS: tl.constexpr,
                          KV_BLOCK: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr,
                          PAIRS: tl.constexpr, PAIR_BLOCK: tl.constexpr):
         row = tl.program_id(0).to(tl.int64)
@@ -227,34 +222,31 @@ def _rotate_and_store_kernel() -> Any:
         real = tl.load(rotations + row * 2 * PAIRS + 2 * pair, mask=turned, other=0.0)[None, :]
         imaginary = tl.load(rotations + row * 2 * PAIRS + 2 * pair + 1, mask=turned, other=0.0)[None, :]
 
-        part = tl.program_id(1)
+        head = tl.arange(0, QUERY_BLOCK)
+        used = (head < QUERIES)[:, None] & turned[None, :]
+        at = start + head[:, None] * DIM + 2 * pair[None, :]
+        first = tl.load(at, mask=used, other=0.0).to(tl.float32)
+        second = tl.load(at + 1, mask=used, other=0.0).to(tl.float32)
+        tl.store(at, (first * real - second * imaginary).to(heads.dtype.element_ty), mask=used)
+        tl.store(at + 1, (first * imaginary + second * real).to(heads.dtype.element_ty), mask=used)
+
         slot = tl.load(slots + row)
-        one, column = tl.arange(0, KV_BLOCK), tl.arange(0, DIM_BLOCK)
-        if part < PARTS:
-            head = part * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
-            used = (head < QUERIES)[:, None] & turned[None, :]
-            at = start + head[:, None] * DIM + 2 * pair[None, :]
-            first = tl.load(at, mask=used, other=0.0).to(tl.float32)
-            second = tl.load(at + 1, mask=used, other=0.0).to(tl.float32)
-            tl.store(at, (first * real - second * imaginary).to(heads.dtype.element_ty), mask=used)
-            tl.store(at + 1, (first * imaginary + second * real).to(heads.dtype.element_ty), mask=used)
-        elif part == PARTS:
-            used = (one < KV_HEADS)[:, None] & turned[None, :]
-            at = start + (QUERIES + one[:, None]) * DIM + 2 * pair[None, :]
-            to = keys + one[:, None] * head_stride + slot * DIM + 2 * pair[None, :]
-            first = tl.load(at, mask=used, other=0.0).to(tl.float32)
-            second = tl.load(at + 1, mask=used, other=0.0).to(tl.float32)
-            tl.store(to, (first * real - second * imaginary).to(keys.dtype.element_ty), mask=used)
-            tl.store(to + 1, (first * imaginary + second * real).to(keys.dtype.element_ty), mask=used)
-            rest = (one < KV_HEADS)[:, None] & ((column >= 2 * PAIRS) & (column < DIM))[None, :]
-            at = start + (QUERIES + one[:, None]) * DIM + column[None, :]
-            to = keys + one[:, None] * head_stride + slot * DIM + column[None, :]
-            tl.store(to, tl.load(at, mask=rest, other=0.0), mask=rest)
-        else:
-            whole = (one < KV_HEADS)[:, None] & (column < DIM)[None, :]
-            at = start + (QUERIES + KV_HEADS + one[:, None]) * DIM + column[None, :]
-            to = values + one[:, None] * head_stride + slot * DIM + column[None, :]
-            tl.store(to, tl.load(at, mask=whole, other=0.0), mask=whole)
+        head = tl.arange(0, KV_BLOCK)
+        used = (head < KV_HEADS)[:, None] & turned[None, :]
+        at = start + (QUERIES + head[:, None]) * DIM + 2 * pair[None, :]
+        to = keys + head[:, None] * head_stride + slot * DIM + 2 * pair[None, :]
+        first = tl.load(at, mask=used, other=0.0).to(tl.float32)
+        second = tl.load(at + 1, mask=used, other=0.0).to(tl.float32)
+        tl.store(to, (first * real - second * imaginary).to(keys.dtype.element_ty), mask=used)
+        tl.store(to + 1, (first * imaginary + second * real).to(keys.dtype.element_ty), mask=used)
+
+        column = tl.arange(0, DIM_BLOCK)
+        rest = (head < KV_HEADS)[:, None] & ((column >= 2 * PAIRS) & (column < DIM))[None, :]
+        whole = (head < KV_HEADS)[:, None] & (column < DIM)[None, :]
+        at = start + (QUERIES + head[:, None]) * DIM + column[None, :]
+        to = head[:, None] * head_stride + slot * DIM + column[None, :]
+        tl.store(keys + to, tl.load(at, mask=rest, other=0.0), mask=rest)
+        tl.store(values + to, tl.load(at + KV_HEADS * DIM, mask=whole, other=0.0), mask=whole)
 
     return rotate_and_store
 
