@@ -9,8 +9,6 @@ _ROW_SHARE = 0.15
 """What a further row is taken to cost, in steps of one row, until it was measured."""
 _STRIDE, _FIRST_AT_MOST = 0.05, 3.0
 _REBUILD_AFTER, _FORGET_AFTER, _FORGET = 16, 128, 0.95
-_WINDOW, _FREE = 256, 0.01
-_FIRST_PAUSE, _LONGEST_PAUSE = 2048, 16_384
 MARGIN = 1.05
 """A draft must promise this many times the tokens per second of going without."""
 
@@ -44,9 +42,14 @@ class StepCosts:
         self._counts: dict[int, int] = {}
         self._table = [_shape(rows) for rows in range(max_rows + 1)]
         self._observed = 0
+        self._stale = False
 
     def __getitem__(self, rows: int) -> float:
         """In some unit: only quotients mean something."""
+        if self._stale:  # made when asked for: without drafts nobody asks
+            table = sorted(self._seconds.items())
+            self._table = [_estimate(table, count) for count in range(len(self._table))]
+            self._stale = False
         return self._table[min(rows, len(self._table) - 1)]
 
     def observe(self, rows: int, seconds: float) -> None:
@@ -64,8 +67,7 @@ class StepCosts:
         if self._observed % _FORGET_AFTER == 0:
             self._forget()
         if known is None or self._observed % _REBUILD_AFTER == 0:
-            table = sorted(self._seconds.items())
-            self._table = [_estimate(table, rows) for rows in range(len(self._table))]
+            self._stale = True
 
     def _forget(self) -> None:
         """What looks too dear is not tried again by itself: it looks a little cheaper every time, until it is."""
@@ -73,45 +75,6 @@ class StepCosts:
         for rows in self._seconds:
             if rows != least:
                 self._seconds[rows] *= _FORGET
-
-
-class Balance:
-    """Whether drafts earn the time that thinking of them takes: a small model's step may be no longer than that.
-
-    Judged over a window of decode steps. Where they do not, there is a pause of many steps, and then another trial; the
-    pauses grow as long as trials fail.
-    """
-
-    def __init__(self) -> None:
-        self._gained = self._thought = self._total = 0.0
-        self._steps = self._left = 0
-        self._pause = _FIRST_PAUSE
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing is to be drafted."""
-        return self._left > 0
-
-    def thought(self, seconds: float) -> None:
-        """So long it took to think of drafts."""
-        self._thought += seconds
-
-    def step(self, seconds: float, gained: float) -> None:
-        """A decode step took so long; its accepted drafts saved ``gained`` seconds, less what their rows cost."""
-        if self._left:
-            self._left -= 1
-            return
-        self._steps += 1
-        self._total += seconds
-        self._gained += gained
-        if self._steps < _WINDOW:
-            return
-        if self._thought - self._gained > _FREE * self._total:
-            self._left, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
-        else:
-            self._pause = _FIRST_PAUSE
-        self._gained = self._thought = self._total = 0.0
-        self._steps = 0
 
 
 def _estimate(known: Sequence[tuple[int, float]], rows: int) -> float:
