@@ -8,7 +8,7 @@ _FIRST_RATE, _SLOWEST = 0.5, 0.02
 _ROW_SHARE = 0.15
 """What a further row is taken to cost, in steps of one row, until it was measured."""
 _STRIDE, _FIRST_AT_MOST = 0.05, 3.0
-_REBUILD_AFTER, _FORGET_AFTER, _FORGET = 16, 128, 0.95
+_RENEW_AFTER, _FORGET_AFTER, _FORGET = 16, 128, 0.95
 MARGIN = 1.05
 """A draft must promise this many times the tokens per second of going without."""
 
@@ -40,17 +40,18 @@ class StepCosts:
     def __init__(self, max_rows: int) -> None:
         self._seconds: dict[int, float] = {}
         self._counts: dict[int, int] = {}
-        self._table = [_shape(rows) for rows in range(max_rows + 1)]
+        self._max_rows = max_rows
+        self._estimates: dict[int, float] = {}
+        """Those that were asked for; the measured ones change a little with every step, these now and then."""
         self._observed = 0
-        self._stale = False
 
     def __getitem__(self, rows: int) -> float:
         """In some unit: only quotients mean something."""
-        if self._stale:  # made when asked for: without drafts nobody asks
-            table = sorted(self._seconds.items())
-            self._table = [_estimate(table, count) for count in range(len(self._table))]
-            self._stale = False
-        return self._table[min(rows, len(self._table) - 1)]
+        rows = min(rows, self._max_rows)
+        found = self._estimates.get(rows)
+        if found is None:
+            found = self._estimates[rows] = _estimate(sorted(self._seconds.items()), rows)
+        return found
 
     def observe(self, rows: int, seconds: float) -> None:
         """A step of only decoding rows took so long."""
@@ -66,8 +67,8 @@ class StepCosts:
         self._observed += 1
         if self._observed % _FORGET_AFTER == 0:
             self._forget()
-        if known is None or self._observed % _REBUILD_AFTER == 0:
-            self._stale = True
+        if known is None or self._observed % _RENEW_AFTER == 0:
+            self._estimates.clear()
 
     def _forget(self) -> None:
         """What looks too dear is not tried again by itself: it looks a little cheaper every time, until it is."""
@@ -78,7 +79,9 @@ class StepCosts:
 
 
 def _estimate(known: Sequence[tuple[int, float]], rows: int) -> float:
-    """By a straight line between the measured numbers of rows around it, or by shape from the nearest one."""
+    """By a straight line between the measured numbers of rows around it, or by shape from the nearest one, if any."""
+    if not known:
+        return _shape(rows)
     below = [pair for pair in known if pair[0] <= rows]
     above = [pair for pair in known if pair[0] > rows]
     if below and above:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_TRIAL, _MOST = 3.0, 6.0
+_TRIAL, _MOST = 2.0, 4.0
 _FREE, _LEAST_FREE = 0.01, 0.01 / 8
 _SMOOTH = 1 / 16
 
