@@ -25,7 +25,7 @@ from autoglm.engine.ranks.fast import quickened
 from autoglm.engine.ranks.group import collective_timeout, rank_threads, use_interface_of
 from autoglm.engine.ranks.identity import hello
 from autoglm.engine.ranks.loading import check_shares, device_of, load_part, place_of
-from autoglm.engine.ranks.messages import Begin, Hello, Stop, Welcome, decode_order, encode
+from autoglm.engine.ranks.messages import LOST, REFUSED, Begin, Hello, Stop, Welcome, decode_order, encode
 from autoglm.engine.ranks.native import NativeSteps
 from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
 from autoglm.model.context import ImageFeatures, KVStore
@@ -36,7 +36,6 @@ from autoglm.parallel.pipeline.partition import Partition
 from autoglm.parallel.world import World
 
 log = logging.getLogger(__name__)
-LOST, REFUSED = 70, 78
 _START_SECONDS = 180.0
 
 
