@@ -14,6 +14,7 @@ token to its last. Their tokens must be the same: the run fails where they are n
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import tempfile
@@ -89,6 +90,8 @@ class Pair:
         else:
             self.on = _engine(checkpoint, drafting)
             self.off = _engine(checkpoint, EngineConfig(threads=1, speculation=False))
+        gc.collect()
+        gc.freeze()  # as the engine's process does
         self._sampling = sampling
         self._turn = 0
 
@@ -105,6 +108,7 @@ class Pair:
         """End both engines."""
         self.on.close()
         self.off.close()
+        gc.unfreeze()
 
     def _one(self, engine: Engine, tally: Tally, messages: list[ChatMessage]) -> tuple[list[int], str]:
         tokens: list[int] = []

@@ -7,6 +7,7 @@ gone (70). A rank that rank 0 refuses ends with 78 and says why.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -130,6 +131,7 @@ def main(argv: list[str] | None = None) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
     config = msgspec.json.decode(options.config, type=EngineConfig)
+    gc.freeze()  # as in rank 0's process: no collection walks all that was imported in the middle of a step
     try:
         rank, find, world_size = _world(options)
         World(rank, world_size, "", 0, agent_store=False).check(place_of(config, 0).world_size)
