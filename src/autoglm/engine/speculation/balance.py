@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-_TRIAL, _MOST = 2.0, 4.0
+_TRIAL, _MOST, _LEAST = 1.5, 4.0, -6.0
 _FREE, _LEAST_FREE = 0.01, 0.01 / 8
-_SMOOTH = 1 / 16
+_DOWN, _UP = 1 / 2, 1 / 64
 
 
 class Balance:
@@ -12,8 +12,9 @@ class Balance:
 
     An account in steps (of the usual length). It begins with enough for a trial, gets 1% of every step, and what
     drafts gained; what thinking took, and rows of drafts that turned out wrong, are drawn from it. When it is empty
-    there is a pause, until it holds enough for another trial. So the time lost never exceeds 1% and one trial. As long
-    as trials fail, each earns the next one at half the share of the one before, down to an eighth.
+    there is a pause, until it holds enough for another trial. So the time lost never exceeds 1%, one trial and the step
+    that overdrew it. As long as trials fail, each earns the next one at half the share of the one before, down to an
+    eighth.
 
     Attributes:
         paused: whether nothing is to be drafted.
@@ -33,7 +34,10 @@ class Balance:
         """A decode step took so long; its accepted drafts saved ``gained`` seconds, less what their rows cost."""
         if seconds <= 0.0:
             return  # the clock stood still
-        self._usual += _SMOOTH * (seconds - self._usual) if self._usual else seconds
+        if not self._usual:
+            self._usual = seconds
+        # Soon down and slowly up: the first steps of an answer find other things in the processor's caches.
+        self._usual += (_DOWN if seconds < self._usual else _UP) * (seconds - self._usual)
         free = self._share if self.paused else _FREE
         self._credit += (free * seconds + gained - self._thought) / self._usual
         self._thought = 0.0
@@ -42,7 +46,7 @@ class Balance:
         elif self._credit < 0.0:
             self.paused = True
             self._share = max(self._share / 2, _LEAST_FREE)
-            self._credit = max(self._credit, -_TRIAL)  # one step that something else held up costs no age
+            self._credit = max(self._credit, _LEAST)  # one step that something else held up costs no age
         elif self._credit >= _MOST:
             self._credit = _MOST  # what was gained long ago must not pay for long losses
             self._share = _FREE
