@@ -11,6 +11,7 @@ from torch import Tensor
 from autoglm.model.context import ForwardContext, KVStore, SequenceSlice
 from autoglm.model.native.decoder import NativeDecoder
 from autoglm.model.native.handle import Handle
+from autoglm.model.native.library import level
 from autoglm.model.native.structs import PrefillC, SequenceC
 
 FEWEST_ROWS = 8
@@ -30,9 +31,10 @@ class PrefillKernels:
 
     @classmethod
     def of(cls, decoder: NativeDecoder, kv: KVStore) -> PrefillKernels | None:
-        """``None`` where they cannot run: several ranks, KV or activations of 16 bits."""
+        """``None`` where they cannot run, or torch is faster: several ranks, KV or activations of 16 bits, a machine
+        without wide vectors."""
         whole = decoder.ranks == 1 and kv.spec.dtype == torch.float32
-        return cls(decoder, kv) if whole else None
+        return cls(decoder, kv) if whole and level() > 0 else None
 
     def fits(self, context: ForwardContext) -> bool:
         """Whether a step is one for the kernels."""

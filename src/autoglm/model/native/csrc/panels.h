@@ -75,7 +75,11 @@ static group_t group_from(const worker_t *w, const batch_t *b, int first) {
 // `count` rows of a matrix from r on, where a tile can read them: in place, or as f32 in `buffer`.
 static const float *rows_of(const matrix_t *m, int r, int count, int whole, float *buffer) {
   if (m->type == F32 && count == whole) return (const float *)m->data + (size_t)r * (size_t)m->cols;
-  for (int i = 0; i < count; i++) widen(m, r + i, buffer + (int64_t)i * m->cols);
+  for (int i = 0; i < count; i++) {
+    float *to = buffer + (int64_t)i * m->cols;
+    if (m->type == F32) memcpy(to, (const float *)m->data + (size_t)(r + i) * (size_t)m->cols, (size_t)m->cols * 4);
+    else widen(m, r + i, to);
+  }
   return buffer;
 }
 
