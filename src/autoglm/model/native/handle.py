@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from ctypes import byref
+from ctypes import byref, c_double
 
 from autoglm.model.native.library import level, library
 from autoglm.model.native.structs import ModelC, PrefillC
+
+PHASES = ("turn", "norm", "qkv", "write", "attend", "out", "gate_up", "down", "wait")
+"""``enum phase``: rows into panels and back, norms with residuals, products, rotation with the writing of keys and
+values, attention, waiting for other threads."""
 
 
 class Handle:
@@ -36,6 +40,12 @@ class Handle:
         """
         if self._library.autoglm_prefill(self.address, byref(step)):
             raise MemoryError(f"no memory for a prefill of {step.rows} rows")
+
+    def spent(self) -> dict[str, float]:
+        """CPU seconds that the threads together spent on each of :data:`PHASES` since the last call."""
+        seconds = (c_double * len(PHASES))()
+        self._library.autoglm_spent(self.address, seconds)
+        return dict(zip(PHASES, seconds, strict=True))
 
     def close(self) -> None:
         """End the threads and free the buffers; safe to call twice."""

@@ -28,6 +28,7 @@ class PrefillKernels:
 
     def __init__(self, decoder: NativeDecoder, kv: KVStore) -> None:
         self._decoder, self._kv = decoder, kv
+        self.handle = decoder.handle
 
     @classmethod
     def of(cls, decoder: NativeDecoder, kv: KVStore) -> PrefillKernels | None:
@@ -53,7 +54,7 @@ class PrefillKernels:
         leave = context.output_rows is not None and first < last - 1 and last == 2 * self._decoder.layers
         turn = torch.view_as_real(rotations)
         rows = Rows(hidden, parts, slots, turn, context.output_rows if leave else None)
-        return run_halves(self._decoder.handle, rows, first, last)
+        return run_halves(self.handle, rows, first, last)
 
 
 @dataclass(frozen=True, slots=True)

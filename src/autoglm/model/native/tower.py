@@ -20,7 +20,7 @@ class TowerKernels:
 
     def __init__(self, blocks: Sequence[VisionBlock], threads: int, instructions: int | None = None) -> None:
         self._description = _describe(blocks, threads)
-        self._handle = Handle(self._description.model, instructions)
+        self.handle = Handle(self._description.model, instructions)
         self._halves = 2 * len(blocks)
 
     @classmethod
@@ -51,7 +51,7 @@ class TowerKernels:
         for length in lengths:
             parts.append((start, length, length))
             start += length
-        return run_halves(self._handle, Rows(x, parts, slots, turn), 0, self._halves)
+        return run_halves(self.handle, Rows(x, parts, slots, turn), 0, self._halves)
 
 
 def _describe(blocks: Sequence[VisionBlock], threads: int) -> Description:

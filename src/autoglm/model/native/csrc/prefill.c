@@ -1,6 +1,7 @@
 // Memory and order of a prefill, and the call Python makes.
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "decoder.h"
 
@@ -105,4 +106,28 @@ int autoglm_prefill(decoder_t *d, const prefill_t *step) {
     d->arena = NULL, d->arena_size = 0;
   }
   return 0;
+}
+
+void mark(worker_t *w, enum phase phase) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  const double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+  if (phase < PHASES) w->spent[phase] += now - w->since;
+  w->since = now;
+}
+
+// CPU seconds that all threads together have spent on each phase since the last call.
+void autoglm_spent(decoder_t *d, double *seconds) {
+  memset(seconds, 0, PHASES * sizeof *seconds);
+  for (int i = 0; i < d->model.threads; i++)
+    for (int p = 0; p < PHASES; p++) seconds[p] += d->workers[i].spent[p], d->workers[i].spent[p] = 0;
+}
+
+// Operations of a loop of multiply-adds; how long it takes is for the caller to see.
+double autoglm_peak(int level, int rounds) {
+#ifdef __x86_64__
+  if (level >= 2) return peak_avx512(rounds);
+  if (level == 1) return peak_avx2(rounds);
+#endif
+  return (void)level, peak_base(rounds);
 }
