@@ -12,8 +12,6 @@ from torch import Tensor
 
 from autoglm.model.context import ForwardContext, KVStore, SequenceSlice
 from autoglm.model.glm4v import Glm4vModel
-from autoglm.model.native.decoder import NativeDecoder
-from autoglm.model.native.description import Sizes
 from autoglm.model.native.library import level
 from autoglm.model.native.prefill import FEWEST_ROWS, PrefillKernels
 from autoglm.model.native.tower import TowerKernels
@@ -31,15 +29,14 @@ STEPS = [(70, 3, 0, 12), (1, 45, 2, 33), (40, 0, 31, 1), (5, 1, 2, 1)]
 
 
 @contextmanager
-def kernels(model: Model, kv: KVStore, instructions: int | None = None, threads: int = 1) -> Iterator[NativeDecoder]:
-    """With them in the place of the layers; counts on being the only one."""
-    decoder = NativeDecoder(model, kv, Sizes(1, TOKENS, BLOCK, threads), instructions)
-    model.decoder.kernels = PrefillKernels(decoder, kv)
+def kernels(model: Model, kv: KVStore, instructions: int | None = None, threads: int = 1) -> Iterator[None]:
+    """With them in the place of the layers."""
+    model.decoder.kernels = found = PrefillKernels(model, kv, TOKENS, BLOCK, threads, instructions)
     try:
-        yield decoder
+        yield
     finally:
         model.decoder.kernels = None
-        decoder.close()
+        found.handle.close()
 
 
 def empty_kv(model: Model, sequences: int) -> KVStore:
@@ -85,7 +82,7 @@ def assert_near(found: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize("instructions", LEVELS)
-@pytest.mark.parametrize(("threads", "wanted"), [(1, False), (3, True)])
+@pytest.mark.parametrize(("threads", "wanted"), [(1, False), (3, True), (12, True)])
 def test_chunks_of_several_sequences(instructions: int, threads: int, wanted: bool) -> None:
     model = glm_model()
     kv = empty_kv(model, len(STEPS[0]))
@@ -131,10 +128,8 @@ def test_cross_attention_between_the_halves(chunk: int) -> None:
 def test_what_is_not_for_them() -> None:
     model = glm_model()
     kv = empty_kv(model, 1)
-    decoder = NativeDecoder(model, kv, Sizes(1, 40, BLOCK, 1))
-    found = PrefillKernels.of(decoder, kv)
-    assert (found is not None) == (level() > 0)
-    found = PrefillKernels(decoder, kv)
+    assert (PrefillKernels.of(model, kv, 40, BLOCK) is not None) == (level() > 0)
+    found = PrefillKernels(model, kv, 40, BLOCK, 1)
 
     def context(rows: int, length: int, store: KVStore = kv) -> ForwardContext:
         slots = torch.arange(length)
@@ -145,7 +140,7 @@ def test_what_is_not_for_them() -> None:
     assert not found.fits(context(FEWEST_ROWS, 41))
     assert not found.fits(context(FEWEST_ROWS, 40, empty_kv(model, 1)))
     rounded = empty_kv(model.to(torch.bfloat16), 1)
-    assert PrefillKernels.of(NativeDecoder(model, rounded, Sizes(1, 40, BLOCK, 1)), rounded) is None
+    assert PrefillKernels.of(model, rounded, 40, BLOCK) is None
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -105,9 +105,9 @@ typedef struct {
   int32_t sequence, first, last;
 } segment_t;
 
-// Rows as lanes (panels.h): panel p holds rows p * lanes to (p + 1) * lanes - 1, feature by feature.
+// Rows as lanes (panels.h): panel p holds `each` rows from p * each on, feature by feature.
 typedef struct {
-  int32_t rows, panels;
+  int32_t rows, panels, each;
   float *x, *q, *rotation;  // [panels][width][lanes]; rotation: [panels][pairs][2][lanes]
   int32_t *length;            // tokens that each lane sees, itself included [panels][lanes]
   int32_t *begin;             // first segment of each panel, and behind the last [panels + 1]

@@ -1,4 +1,4 @@
-// Products with many rows. Rows are lanes: a panel holds 2 * VL rows, feature by feature [features][LANES], so that a
+// Products with many rows. Rows are lanes: a panel holds up to 2 * VL rows, feature by feature [features][LANES], so that a
 // weight is spread over a vector and meets the same feature of all of them. Weights are read where they lie, and what comes
 // out is a panel again: nothing is packed or turned between layers, and whatever works row by row needs no sum over lanes.
 
@@ -88,12 +88,18 @@ typedef struct {
   int count, panel[GROUPED], vectors[GROUPED];
 } group_t;
 
+// Rows that a panel has.
+static int rows_in(const batch_t *b, int panel) {
+  const int left = b->rows - panel * b->each;
+  return left < b->each ? left : b->each;
+}
+
 // This thread's panels from its `first` one on; every threads-th is its own, since later ones have more to attend to.
 static group_t group_from(const worker_t *w, const batch_t *b, int first) {
   group_t g = {0};
   for (int p = first; p < b->panels && g.count < GROUPED; p += w->decoder->model.threads) {
     g.panel[g.count] = p;
-    const int rows = b->rows - p * LANES;
+    const int rows = rows_in(b, p);
     g.vectors[g.count++] = rows > VL ? 2 : rows > VL / 2;
   }
   return g;

@@ -23,8 +23,8 @@ static void read_rows(worker_t *w) {
   const batch_t *b = &d->all;
   const int hidden = d->model.hidden, turns = 2 * d->model.rotary_pairs;
   for (int p = w->index; p < b->panels; p += d->model.threads) {
-    const int64_t row = (int64_t)p * LANES;
-    const int count = b->rows - row < LANES ? (int)(b->rows - row) : LANES;
+    const int64_t row = (int64_t)p * b->each;
+    const int count = rows_in(b, p);
     panel_of_rows(panel_at(b->x, p, hidden), d->step->in + row * hidden, count, hidden);
     if (d->step->rotation) panel_of_rows(panel_at(b->rotation, p, turns), d->step->rotation + row * turns, count, turns);
   }
@@ -35,8 +35,7 @@ static void write_rows(worker_t *w, const batch_t *b) {
   decoder_t *d = w->decoder;
   const int hidden = d->model.hidden;
   for (int p = w->index; p < b->panels; p += d->model.threads) {
-    const int count = b->rows - p * LANES < LANES ? b->rows - p * LANES : LANES;
-    rows_of_panel(d->step->out + (int64_t)p * LANES * hidden, panel_at(b->x, p, hidden), count, hidden);
+    rows_of_panel(d->step->out + (int64_t)p * b->each * hidden, panel_at(b->x, p, hidden), rows_in(b, p), hidden);
   }
   mark(w, TURN);
 }
@@ -49,9 +48,9 @@ static void collect_wanted(worker_t *w) {
   const int pairs = 2 * m->rotary_pairs;
   for (int p = w->index; p < b->panels; p += m->threads)
     for (int lane = 0; lane < LANES; lane++) {
-      const int kept = p * LANES + lane < b->rows ? p * LANES + lane : b->rows - 1, row = (int)d->step->want[kept];
-      const float *x = panel_at(d->all.x, row / LANES, m->hidden) + row % LANES;
-      const float *turn = panel_at(d->all.rotation, row / LANES, pairs) + row % LANES;
+      const int last = rows_in(b, p) - 1, row = (int)d->step->want[p * b->each + (lane < last ? lane : last)];
+      const int from = row / d->all.each, at = row % d->all.each;
+      const float *x = panel_at(d->all.x, from, m->hidden) + at, *turn = panel_at(d->all.rotation, from, pairs) + at;
       float *to_x = panel_at(b->x, p, m->hidden) + lane, *to_turn = panel_at(b->rotation, p, pairs) + lane;
       for (int k = 0; k < m->hidden; k++) to_x[k * LANES] = x[k * LANES];
       for (int k = 0; k < pairs; k++) to_turn[k * LANES] = turn[k * LANES];
@@ -79,7 +78,7 @@ static void write_panel_kv(const worker_t *w, int p, int layer, const float *kv)
   for (int i = d->all.begin[p]; i < d->all.begin[p + 1]; i++) {
     const segment_t *s = &d->all.segment[i];
     const sequence_t *one = &d->step->sequence[s->sequence];
-    const int64_t *slots = one->slots + (one->length - one->rows) + (p * LANES - one->first);
+    const int64_t *slots = one->slots + (one->length - one->rows) + (p * d->all.each - one->first);
     for (int lane = s->first; lane < s->last; lane++)
       for (int h = 0; h < m->kv_heads; h++) {
         const int64_t at = layer * d->layer_stride + h * d->head_stride + slots[lane] * dim;
