@@ -19,22 +19,28 @@ typedef struct {
 // sums[i][lane] = weight row i times the panel, for the first V vectors of lanes.
 INLINE void tile_of(const int V, tile_t t, int cols, const float *x, float *sums) {
   vf acc[SPREAD][2];
+  const float *row[SPREAD / 3];  // every third, the others by their distance from it: so many addresses fit the registers
+#pragma GCC unroll 4
+  for (int j = 0; j < SPREAD / 3; j++) row[j] = (j < SPREAD / 6 ? t.low : t.high) + j % (SPREAD / 6) * 3 * t.step;
 #pragma GCC unroll 12
   for (int i = 0; i < SPREAD; i++) acc[i][0] = acc[i][1] = (vf){0};
-  for (int k = 0; k < cols; k++) {
+  for (int k = 0; k < cols; k++, x += LANES) {
     if (k % PER_LINE == 0)
       for (int i = 0; i < SPREAD / 2; i++) {
         __builtin_prefetch(t.next_low + i * t.step + k, 0, 2);
         __builtin_prefetch(t.next_high + i * t.step + k, 0, 2);
       }
-    vf first = load(x + (int64_t)k * LANES), second = V > 1 ? load(x + (int64_t)k * LANES + VL) : first;
+    vf first = load(x), second = V > 1 ? load(x + VL) : first;
+#pragma GCC unroll 4
+    for (int j = 0; j < SPREAD / 3; j++) __asm__("" : "+r"(row[j]));  // else the compiler keeps all addresses, on the stack
 #pragma GCC unroll 12
     for (int i = 0; i < SPREAD; i++) {
-      const float *row = i < SPREAD / 2 ? t.low + i * t.step : t.high + (i - SPREAD / 2) * t.step;
-      vf weight = splat(row[k]);
+      vf weight = splat(row[i / 3][i % 3 * t.step]);
       acc[i][0] += weight * first;
       if (V > 1) acc[i][1] += weight * second;
     }
+#pragma GCC unroll 4
+    for (int j = 0; j < SPREAD / 3; j++) row[j]++;
   }
 #pragma GCC unroll 12
   for (int i = 0; i < SPREAD; i++) {
