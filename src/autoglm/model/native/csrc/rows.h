@@ -123,16 +123,18 @@ INLINE void f32_times(const matrix_t *m, const int R, const int C, int r, const 
 #pragma GCC unroll 4
   for (int i = 0; i < R; i++)
     for (int c = 0; c < C; c++) sums[i][c] = (vf){0};
-  for (int k = 0; k < cols; k += VL) {
+  const float *few = base, *last = base + 3 * cols;  // of four rows, two addresses and their distance
+  for (int k = 0; k < cols; k += VL, few += VL, last += VL, x += VL * C) {
     vf w[F32_ROWS];
+    __asm__("" : "+r"(few), "+r"(last), "+r"(x));  // else the compiler keeps all addresses, on the stack
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) {
-      w[i] = load(base + i * cols + k);
-      if (R > 1) __builtin_prefetch(base + (i + R) * cols + k, 0, 2);
+      w[i] = load(i < 3 ? few + i * cols : last);
+      if (R > 1) __builtin_prefetch((i < 3 ? few + i * cols : last) + R * cols, 0, 2);
     }
 #pragma GCC unroll 4
     for (int c = 0; c < C; c++) {
-      vf in = load(x + k * C + c * VL);
+      vf in = load(x + c * VL);
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) sums[i][c] += w[i] * in;
     }
