@@ -57,14 +57,8 @@ def test_a_batch_on_and_off(folder: Path) -> None:
     assert max(rows) >= len(REQUESTS)  # drafts are rows, too
 
 
-@pytest.mark.parametrize("scheme", ["none", "int4"])
-def test_prefill_on_and_off(folder: Path, scheme: str) -> None:
-    on, off = (
-        Driver(
-            engine_of(folder, native_prefill=native, max_batch_tokens=64, quantization=scheme, integer_products=False)
-        )
-        for native in (True, False)
-    )
+def test_prefill_on_and_off(folder: Path) -> None:
+    on, off = (Driver(engine_of(folder, native_prefill=native, max_batch_tokens=64)) for native in (True, False))
     models = [driver.engine.runner.model for driver in (on, off)]
     assert [model.decoder.kernels is not None for model in models] == [True, False]
     assert [model.visual.blocks.kernels is not None for model in models] == [True, False]

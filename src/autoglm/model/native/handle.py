@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ctypes import byref, c_double
+from threading import Lock
 
 from autoglm.model.native.library import level, library
 from autoglm.model.native.structs import ModelC, PrefillC
@@ -27,6 +28,7 @@ class Handle:
         if found is None:
             raise RuntimeError("the kernels were not built")
         self._library = found
+        self._alone = Lock()  # a tower may be asked by the engine's thread and the image thread
         chosen = level() if instructions is None else min(level(), instructions)
         self.address: int | None = found.autoglm_create(byref(model), chosen)
         if self.address is None:
@@ -38,7 +40,9 @@ class Handle:
         Raises:
             MemoryError: for what it keeps beside the layers.
         """
-        if self._library.autoglm_prefill(self.address, byref(step)):
+        with self._alone:
+            failed = self._library.autoglm_prefill(self.address, byref(step))
+        if failed:
             raise MemoryError(f"no memory for a prefill of {step.rows} rows")
 
     def spent(self) -> dict[str, float]:
