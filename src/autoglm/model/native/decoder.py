@@ -115,16 +115,6 @@ class NativeDecoder:
         self._count = self._wanted = 0
 
     @property
-    def ranks(self) -> int:
-        """That share the layers."""
-        return self._comm.size
-
-    @property
-    def layers(self) -> int:
-        """Of the model."""
-        return int(self._description.model.layers)
-
-    @property
     def rows_alike(self) -> int:
         """Steps of at most so many rows are computed alike, bit for bit; 0: sums over the ranks are not."""
         return ROWS_ALIKE if self._sums is None or self._sums.in_c else 0
