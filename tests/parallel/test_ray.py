@@ -25,7 +25,7 @@ def test_two_ranks_on_two_workers(checkpoint: Path) -> None:
             env=environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,
-            timeout=2700,
+            timeout=900,
             check=False,
         )
     assert done.returncode == 0, done.stderr[-3000:]
