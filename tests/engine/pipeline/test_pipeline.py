@@ -22,7 +22,7 @@ from autoglm.parallel.pipeline.partition import Partition
 from autoglm.synthetic import make_checkpoint, make_phone_checkpoint
 from tests.engine.harness import Driver, Result, engine_of, screen, user
 
-OPTIONS = {"native_decode": False, "max_batch_tokens": 128}
+OPTIONS = {"native_decode": True, "integer_products": False, "max_batch_tokens": 128}
 BLOCKS = 42
 """Of the KV pool, in one rank and in several: too few for all requests, so that some are preempted."""
 LAYER_BYTES = {"glm4v": 16 * 2 * 2 * 64 * 4, "autoglm_phone": 16 * 2 * 2 * 32 * 4}

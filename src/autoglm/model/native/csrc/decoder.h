@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define ABI 4
+#define ABI 5
 #define FEW 8  // rows up to which a product goes weight row by weight row
 
 enum weight_type { F32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
@@ -32,14 +32,17 @@ typedef struct {
 typedef int (*sum_t)(void *group, void *data, uint64_t count, int type);
 
 // With ranks (`sum` is there), heads, widths and rows of matrices are those of this one; `hidden` and `gate_rank` are whole.
+// A stage of a pipeline has its own layers, counted from 0; without an embedding it begins with what the stage before made
+// of the rows, and without a head it ends with what the next one begins with.
 typedef struct {
   int32_t hidden, layers, heads, kv_heads, head_dim, rotary_pairs, intermediate, vocab;
-  int32_t cross_heads, cross_kv_heads, cross_head_dim, first_fusion, gate_rank;  // first_fusion = layers: no fusion
+  int32_t cross_heads, cross_kv_heads, cross_head_dim, first_fusion, gate_rank;  // first_fusion = layers: no fusion here
   int32_t kv_type, block_size, max_rows, max_tokens, threads;
   int32_t integer_products;  // packed weights on whole numbers, where the machine can
   int32_t embed_first, gate_first;  // of this rank's rows of the embedding and of the gate
+  int32_t queries_before, queries_after;  // whether the gate's queries come from the stage before, and go to the next
   float eps, gate_scale, gate_bias;
-  matrix_t embed, head, gate_text;
+  matrix_t embed, head, gate_text;  // data NULL: not here
   const float *final_norm, *gate_norm, *inv_freq;
   const int32_t *rotary_axis;  // which of the three positions a pair follows
   void *keys, *values;         // [layers][kv_heads][slots][head_dim]
@@ -103,7 +106,8 @@ struct decoder {
   int32_t *seeing;  // rows that see an image
   // the step under way
   const row_t *rows;
-  float *logits;
+  const float *before;  // from the stage before: [rows][hidden], then the gate's queries [rows that see an image][gate_rank]
+  float *out;           // logits, or the same for the next stage
   int32_t row_count, seeing_count, stopping, failed;  // failed: what `sum` gave
   void (*forward)(worker_t *);
   void *pool;
