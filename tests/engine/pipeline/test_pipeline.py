@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,6 @@ from autoglm.messages import ChatMessage, SamplingParams
 from autoglm.parallel.pipeline.bubble import measured_bubble
 from autoglm.parallel.pipeline.microbatch import RowCost
 from autoglm.parallel.pipeline.partition import Partition
-from autoglm.synthetic import make_checkpoint, make_phone_checkpoint
 from tests.engine.harness import Driver, Result, engine_of, screen, user
 
 OPTIONS: dict[str, Any] = {"integer_products": False, "max_batch_tokens": 128}
@@ -68,10 +68,9 @@ class Pair:
 
 
 @pytest.fixture(scope="module", params=SHAPES)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, checkpoint: Path, phone: Path) -> Iterator[Pair]:
     layout, tensor, partition, changes = SHAPES[request.param]
-    directory = tmp_path_factory.mktemp("pipeline")
-    (make_checkpoint if layout == "glm4v" else make_phone_checkpoint)(directory)
+    directory = checkpoint if layout == "glm4v" else phone
     pool = BLOCKS * LAYER_BYTES[layout]
     both = OPTIONS | {"quantization": "none", "native_decode": True} | changes
     one = engine_of(directory, kv_cache_bytes=pool * 4, **both | {"vision_parallel": "tensor"})
