@@ -170,6 +170,24 @@ def test_decoding_takes_the_kernels_unless_they_are_switched_off(pair: Pair, mon
     assert not any(step.native for step in steps if step not in alone)
 
 
+def test_running_sequences_are_spread_evenly_over_as_many_micro_batches_as_stages(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that began apart, in micro-batches of fewer, come together."""
+    runner = pair.many.runner
+    assert isinstance(runner, PipelineRunner)
+    rows: list[int] = []
+    order = runner._order
+    monkeypatch.setattr(runner, "_order", lambda batch: (rows.append(batch.rows), order(batch)))
+    driver = Driver(pair.many)
+    sampling = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
+    for number in range(6):
+        driver.submit([user(f"question {number}")], sampling)
+        driver.step()
+    driver.drain()
+    assert rows[-16:-8] == [3] * 8  # of six sequences
+
+
 def test_every_stage_ran_every_micro_batch_and_the_bubble_is_measured(pair: Pair) -> None:
     runner, flights = pair.many.runner, pair.many.flights
     assert isinstance(runner, PipelineRunner)
