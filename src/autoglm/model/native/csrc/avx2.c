@@ -4,5 +4,7 @@
 #define VL 8
 #define FORWARD forward_avx2
 #define WIDEN widen_avx2
+#define PREFILL prefill_avx2
 #include "forward.h"
+#include "prefill.h"
 #endif

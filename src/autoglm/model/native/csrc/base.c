@@ -2,4 +2,6 @@
 #define VL 4
 #define FORWARD forward_base
 #define WIDEN widen_base
+#define PREFILL prefill_base
 #include "forward.h"
+#include "prefill.h"
