@@ -113,7 +113,7 @@ def _in_turns(shm: Communicator, actions: dict[str, Callable[[], object]], secon
     for action in actions.values():
         action()
     started = time.perf_counter()
-    while _go_on(shm, time.perf_counter() - started < seconds * len(actions)):
+    while go_on(shm, time.perf_counter() - started < seconds * len(actions)):
         for name, action in actions.items():
             block = []
             for _ in range(10):
@@ -126,9 +126,9 @@ def _in_turns(shm: Communicator, actions: dict[str, Callable[[], object]], secon
     return times
 
 
-def _go_on(shm: Communicator, mine: bool) -> bool:
-    """Rank 0 decides."""
-    return bool(shm.broadcast(torch.tensor([mine], dtype=torch.uint8)).item())
+def go_on(group: Communicator, mine: bool) -> bool:
+    """Whether all ranks go on; rank 0 decides."""
+    return bool(group.broadcast(torch.tensor([mine], dtype=torch.uint8)).item())
 
 
 def _words(size: int) -> str:

@@ -18,6 +18,7 @@ from autoglm.parallel.codecs.kernels import Kernels
 from autoglm.parallel.codecs.two_step import TwoStepSum
 from autoglm.parallel.collectives import Communicator, TorchCommunicator
 from autoglm.parallel.compressed import scales_of
+from benchmarks.collectives import go_on
 
 WIDTH = 512
 OUTLIERS = 4
@@ -70,8 +71,14 @@ def top_share(group: Communicator, values: Tensor) -> Tensor:
     return total.view(values.shape)
 
 
-def measure(group: Communicator, rows: int, repetitions: int, names: list[str]) -> dict[str, dict[str, object]]:
-    """Seconds of every repetition, and the error against the sum in double precision."""
+def measure(
+    group: Communicator, rows: int, repetitions: int, seconds: float, names: list[str]
+) -> dict[str, dict[str, object]]:
+    """Seconds of every repetition, and the error against the sum in double precision.
+
+    At least so many repetitions and so many seconds: where a sum takes few milliseconds, a handful would show what else
+    the machine did in them.
+    """
     mine = partial(group.rank, rows)
     partials = torch.stack([partial(rank, rows) for rank in range(group.size)]).double()
     exact = partials.sum(0)
@@ -79,7 +86,8 @@ def measure(group: Communicator, rows: int, repetitions: int, names: list[str]) 
     chosen = {name: method for name, method in methods(group, channel).items() if name in names}
     times: dict[str, list[float]] = {name: [] for name in chosen}
     errors: dict[str, tuple[float, float]] = {}
-    for turn in range(repetitions + 1):
+    begun, turn = time.perf_counter(), 0
+    while turn <= repetitions or go_on(group, time.perf_counter() - begun < seconds):
         for name, method in chosen.items():
             values = mine.clone()
             group.barrier()
@@ -95,6 +103,7 @@ def measure(group: Communicator, rows: int, repetitions: int, names: list[str]) 
                     float(wrong.norm() / exact.norm()),
                     float(wrong[:, ordinary].norm() / exact[:, ordinary].norm()),
                 )
+        turn += 1
     return {name: {"seconds": times[name], "error": errors[name][0], "ordinary": errors[name][1]} for name in chosen}
 
 
@@ -102,7 +111,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", required=True, help="of messages; the first with every method")
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=3, help="of a size at least (default: 3)")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of a size at least (default: 0)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
@@ -111,9 +121,8 @@ def main() -> None:
     found = {}
     everything = list(methods(group, torch.ones(WIDTH)))
     for i, rows in enumerate(options.rows):
-        found[rows] = measure(
-            group, rows, options.repetitions, everything if i == 0 else ["fp32", "bf16", "int8", "int4"]
-        )
+        names = everything if i == 0 else list(FEW)
+        found[rows] = measure(group, rows, options.repetitions, options.seconds, names)
     if group.rank == 0:
         crossovers = {form: crossover(link, form) for form in FORMS[1:]}
         print(json.dumps({"link": asdict(link), "crossover": crossovers, "rows": found}), flush=True)

@@ -143,7 +143,14 @@ def _bubbles(report: Report, case: str, cache: Path, size: str, run: Runner, sec
 
 def link(report: Report, cache: Path, sizes: list[str]) -> None:
     """The same requests over the same link."""
-    subjects = {"TP 2": _TP, "PP 2": _PP, "PP 2, 4 in flight": _PP | {"pipeline_in_flight": 4}}
+    deep: dict[str, Any] = {"pipeline_parallel_size": 2, "pipeline_in_flight": 4}
+    subjects = {
+        "TP 2": _TP,
+        "TP 2, kernels": {"tensor_parallel_size": 2},
+        "PP 2": _PP,
+        "PP 2, 4 in flight": _PP | deep,
+        "PP 2, 4 in flight, kernels": deep,
+    }
     with far_link(BITS, DELAY) as hosts:
         runs: dict[str, Runner] = dict.fromkeys(subjects, hosts.run)
         for size in sizes:
@@ -159,6 +166,7 @@ def host(report: Report, cache: Path, sizes: list[str]) -> None:
         "TP 2": _TP,
         "TP 2, kernels": {"tensor_parallel_size": 2},
         "PP 2": _PP,
+        "PP 2, kernels": {"pipeline_parallel_size": 2},
     }
     runs = {name: _one_rank if name.startswith("one") else _two_ranks for name in subjects}
     for size in sizes:

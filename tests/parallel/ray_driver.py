@@ -13,7 +13,7 @@ import ray
 
 from autoglm.parallel.ray_adapter import RayReplica, ReplicaPlan, start_replicas
 
-LIMIT = 900.0
+LIMIT = 300.0
 
 
 def main(cluster: str, checkpoint: str, port: str) -> None:
@@ -52,22 +52,29 @@ def all_free() -> bool:
 
 
 def completion(url: str, replica: RayReplica) -> str:
-    """A greedy answer, once the server is up."""
-    body = {"model": "m", "prompt": "hello", "max_tokens": 4, "temperature": 0}
+    """A greedy answer, once the server is up. A refused request raises: asking again would not change it."""
     until = time.monotonic() + LIMIT
     while True:
         try:
             with urllib.request.urlopen(f"{url}/models", timeout=10) as reply:
-                body["model"] = json.load(reply)["data"][0]["id"]
+                model = json.load(reply)["data"][0]["id"]
+            body = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
             request = urllib.request.Request(
-                f"{url}/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+                f"{url}/chat/completions",
+                json.dumps(body | {"temperature": 0}).encode(),
+                {"Content-Type": "application/json"},
             )
             with urllib.request.urlopen(request, timeout=60) as reply:
-                return str(json.load(reply)["choices"][0]["text"])
+                return str(json.load(reply)["choices"][0]["message"]["content"])
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise AssertionError(f"{error.code}: {error.read().decode()}") from error
+            unanswered: Exception = error
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            if time.monotonic() > until:
-                raise AssertionError(f"no answer: {error}; {replica.lost()}") from error
-            time.sleep(0.3)
+            unanswered = error
+        if time.monotonic() > until or replica.lost() is not None:
+            raise AssertionError(f"no answer: {unanswered}; {replica.lost()}") from unanswered
+        time.sleep(0.3)
 
 
 if __name__ == "__main__":

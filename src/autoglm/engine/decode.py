@@ -20,6 +20,7 @@ from autoglm.model.native.description import Sizes, unfit
 from autoglm.model.native.library import library
 from autoglm.model.native.placement import place
 from autoglm.model.registry import Model
+from autoglm.parallel.collectives import ALONE, Communicator
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,13 @@ def longest_context(model: Model, config: EngineConfig, num_blocks: int) -> int:
     return min(num_blocks * config.block_size, config.context_length or model.context_length, model.context_length)
 
 
-def native_decoder(model: Model, kv: KVStore, config: EngineConfig, num_blocks: int) -> NativeDecoder | None:
+def native_decoder(
+    model: Model, kv: KVStore, config: EngineConfig, num_blocks: int, stages: Communicator = ALONE
+) -> NativeDecoder | None:
     """The kernels for this rank's part of a model; every rank calls it, and all have them or none.
+
+    Args:
+        stages: of the ranks in the other stages of a pipeline.
 
     Returns:
         ``None`` if it is switched off, not built, or does not fit the model; the log says which.
@@ -93,8 +99,7 @@ def native_decoder(model: Model, kv: KVStore, config: EngineConfig, num_blocks: 
     if not config.native_decode or model.device.type != "cpu":
         return None
     reason = "it was not built" if library() is None else unfit(model)
-    others = model.comm.all_reduce(torch.tensor([float(reason is not None)])).item()
-    if others:
+    if stages.all_reduce(model.comm.all_reduce(torch.tensor([float(reason is not None)]))).item():
         log.warning("decoding runs on torch; the native decoder is not used: %s", reason or "not all ranks have it")
         return None
     context = longest_context(model, config, num_blocks)
@@ -110,14 +115,17 @@ class DecodeRunner:
 
     def __init__(self, decoder: NativeDecoder, *, image_in_sequence: bool) -> None:
         self._decoder = decoder
+        self._reads_images = decoder.reads_images
         self._image_in_sequence = image_in_sequence
         self._max_rows, self._max_tokens = decoder.sizes.max_rows, decoder.sizes.max_tokens
         self._capacity = -(-self._max_tokens // decoder.sizes.block_size)
 
     @classmethod
-    def of(cls, model: Model, kv: KVStore, config: EngineConfig, num_blocks: int) -> DecodeRunner | None:
+    def of(
+        cls, model: Model, kv: KVStore, config: EngineConfig, num_blocks: int, stages: Communicator = ALONE
+    ) -> DecodeRunner | None:
         """As :func:`native_decoder`."""
-        decoder = native_decoder(model, kv, config, num_blocks)
+        decoder = native_decoder(model, kv, config, num_blocks, stages)
         return None if decoder is None else cls(decoder, image_in_sequence=model.image_in_sequence)
 
     @property
@@ -140,7 +148,8 @@ class DecodeRunner:
         return True
 
     def compute(self) -> Tensor:
-        """fp32 logits ``[rows sampled from, vocab]``, valid until the next call; raises as the kernels do."""
+        """fp32 logits ``[rows sampled from, vocab]``, valid until the next call, or what a first stage gives the next
+        (:meth:`NativeDecoder.run`); raises as the kernels do."""
         return self._decoder.run()
 
     def _put(self, chunk: Chunk, images: ImageList) -> None:
@@ -174,6 +183,8 @@ class DecodeRunner:
         if found is None:
             if any(i not in sequence.features for i in images):
                 return None
+            if not self._reads_images:  # a stage without cross-attention has nothing of them
+                return NO_IMAGES
             found = ImageList([sequence.features[i] for i in images])
             if found.tokens > self._max_tokens:
                 return None

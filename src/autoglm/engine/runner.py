@@ -40,7 +40,9 @@ class ModelRunner:
         self._dual_streams = config.dual_streams
         self._visual = visual
         self.encoder = ImageEncoder.of(model, visual, config)
-        model.decoder.kernels = model.visual.blocks.kernels = None  # an engine before may have set them
+        model.decoder.kernels = None  # an engine before may have set them
+        if model.stage is None or model.stage.vision:  # else another stage holds the tower
+            model.visual.blocks.kernels = None
         multiply_by_kernel(model, config.packed_kernels)
         if model.device.type == "cuda" and config.fused_layers:
             fuse(model)

@@ -54,6 +54,13 @@ def cut(model: Model, stage: Stage) -> None:
     model.elsewhere = whole - frozenset(checkpoint_targets(model))
 
 
+def held_modules(model: AutoGLMPhoneModel, first: int, last: int) -> dict[int, tuple[int, GatedCrossAttention]]:
+    """The cross-attention of layers ``[first, last)``, which are all that ``model`` holds: by layer, with its place in
+    an image's features."""
+    layers = [layer for layer in model.config.fusion.layers if first <= layer < last]
+    return dict(zip(layers, enumerate(model.cross_attention), strict=True))
+
+
 def vision_before(model: Model) -> int:
     """The first layer that needs an image."""
     return model.config.fusion.layers[0] if isinstance(model, AutoGLMPhoneModel) else 0
@@ -146,8 +153,7 @@ class StageModel:
         self.model, self.stage = model, stage
         self._modules: dict[int, tuple[int, GatedCrossAttention]] = {}
         if isinstance(model, AutoGLMPhoneModel):
-            held = [layer for layer in model.config.fusion.layers if stage.first <= layer < stage.last]
-            self._modules = dict(zip(held, enumerate(model.cross_attention), strict=True))
+            self._modules = held_modules(model, stage.first, stage.last)
 
     @property
     def reads_images(self) -> bool:

@@ -9,13 +9,11 @@ import pytest
 
 from autoglm.errors import RankLostError
 from autoglm.messages import SamplingParams
-from autoglm.synthetic import make_checkpoint
 from tests.engine.harness import Driver, engine_of, user
 
 
-def test_a_lost_stage_is_an_error_and_does_not_hang(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path)
-    engine = engine_of(tmp_path, pipeline_parallel_size=2, native_decode=False, max_batch_tokens=128)
+def test_a_lost_stage_is_an_error_and_does_not_hang(checkpoint: Path) -> None:
+    engine = engine_of(checkpoint, pipeline_parallel_size=2, pipeline_bounds="0,1", max_batch_tokens=128)
     try:
         driver = Driver(engine)
         driver.submit([user("word " * 40)], SamplingParams(temperature=0.0, max_tokens=200))

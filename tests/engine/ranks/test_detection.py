@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -23,6 +24,7 @@ def forked_rank(checkpoint: Path, config: EngineConfig, port: int) -> int:
     """Process id of rank 1."""
     pid = os.fork()
     if pid == 0:
+        gc.disable()  # a group of an earlier test, freed here, would wait for its threads, which are not here
         try:
             world = World(1, 2, "127.0.0.1", port, agent_store=False)
             worker_module.work(checkpoint, config, place_of(config, 1), world.channel, child=False)

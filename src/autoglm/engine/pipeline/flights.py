@@ -101,9 +101,13 @@ class Flights:
 
     def _plan(self, chunks: Seq[Chunk], running: Seq[Sequence]) -> list[list[Chunk]]:
         limits = self._limits
-        works = [Work(chunk.start, chunk.count) for chunk in chunks]
         decoding = sum(1 for sequence in running if sequence.remaining <= 1)
         share = max(1, -(-decoding // limits.in_flight))
+        if all(chunk.count == 1 for chunk in chunks):
+            # A micro-batch reads all weights, so one more with few rows costs what a full one does. What is left over
+            # joins those that land next; by then all others are full, so nobody is left over for long.
+            chunks = chunks[: share * (limits.in_flight - len(self._flying))]
+        works = [Work(chunk.start, chunk.count) for chunk in chunks]
         parts = parts_for(works, share, limits.micro_batches, limits.smallest)
         batches = split(works, parts, limits.cost) if works else []
         return [[Chunk(chunks[p.index].sequence, p.start, p.count) for p in batch] for batch in batches]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.config import EngineConfig
@@ -55,7 +56,7 @@ class PipelineRunner(RankRunner):
     ) -> None:
         assert group.plan is not None  # a pipeline has one
         super().__init__(model, num_blocks, config, visual, group)
-        self._stage = StageRunner(model, self._kv, config.block_size, self._images.held)
+        self._stage = StageRunner(self._executor)
         self._widths = Widths.after(model, self._stage.stage, group.plan.partition.vision)
         place = group.place
         self._last = (place.pipeline_size - 1) * place.tensor_size
@@ -87,17 +88,28 @@ class PipelineRunner(RankRunner):
             raise self._group.explain(error) from error
 
     def _launch(self, chunks: Seq[Chunk], sampling: Seq[Sequence]) -> None:
+        self._number += 1
+        wishes = [_wish(sequence.sampler) for sequence in sampling]
+        if self._decode is not None and self._decode.put(chunks):
+            batch = MicroBatch(self._number, self._describe_rows(chunks), wishes)
+            self._order(batch)
+            self._stage.prepare(batch.step)
+            self._send(self._decode.compute())
+        else:
+            self._launch_modules(chunks, wishes)
+
+    def _send(self, message: Tensor) -> None:
+        self._sends.append(self._group.mesh.pipeline.isend(message, 1))
+
+    def _launch_modules(self, chunks: Seq[Chunk], wishes: list[Wish]) -> None:
         users, fresh = self._missing(chunks)
         known = [(s, i) for s, i in users if (s.salt, s.images[i].image.digest) not in fresh]
         self._settle(known, {})
         new = {key: self._images.take() for key in fresh}
-        self._number += 1
-        batch = MicroBatch(
-            self._number, self._describe(chunks, fresh, new), [_wish(sequence.sampler) for sequence in sampling]
-        )
+        batch = MicroBatch(self._number, self._describe(chunks, fresh, new), wishes)
         self._order(batch)
         after, features = self._stage.run(batch, None)
-        self._sends.append(self._group.mesh.pipeline.isend(self._widths.pack(after), 1))
+        self._send(self._widths.pack(after))
         if fresh and (not features or not self.model.image_in_sequence):
             tensors = [one.tensors for one in features] or [()] * len(fresh)
             features = [SpreadFeatures(held, whole_feature_bytes(self.model)) for held in tensors]

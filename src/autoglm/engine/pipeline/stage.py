@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from autoglm.engine.penalties import best_token
 from autoglm.engine.pipeline.messages import MicroBatch, Reply
 from autoglm.engine.ranks.executor import StepExecutor, pixels_of
-from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, VisualSpan
-from autoglm.model.registry import Model
+from autoglm.engine.ranks.messages import Step
+from autoglm.model.context import ForwardContext, ImageFeatures, VisualSpan
 from autoglm.model.stage import Activation, StageModel
 from autoglm.parallel.pipeline.bubble import Interval
 
@@ -28,7 +28,7 @@ class StageRunner:
     """One stage on this rank.
 
     Args:
-        model: cut to its stage. features: of the images that steps may name, by number, as this stage needs them.
+        steps: of a model cut to its stage; their features are those that this stage needs.
 
     Attributes:
         kind: what runs the layers; a benchmark puts one of known time in its place.
@@ -37,15 +37,14 @@ class StageRunner:
 
     kind: ClassVar[type[StageModel]] = StageModel
 
-    def __init__(
-        self, model: Model, kv: KVStore, block_size: int, features: MutableMapping[int, ImageFeatures]
-    ) -> None:
+    def __init__(self, steps: StepExecutor) -> None:
+        model = steps.model
         assert model.stage is not None  # the caller has cut it
         self.stage = model.stage
         self.intervals: deque[Interval] = deque(maxlen=INTERVALS)
         self._model = self.kind(model, model.stage)
-        self._steps = StepExecutor(model, kv, block_size, features)
-        self._features = features
+        self._steps = steps
+        self._features = steps.features
 
     @property
     def reads_images(self) -> bool:
@@ -59,6 +58,16 @@ class StageRunner:
         yield
         self.intervals.append((start, time.perf_counter()))
 
+    def prepare(self, step: Step) -> None:
+        """What comes before the layers: the step's copies, and what it forgets."""
+        self._steps.copy(step)
+        self._steps.drop(step)
+
+    def decode(self, step: Step, before: Tensor | None) -> Tensor:
+        """A micro-batch of decoding on the kernels; see :meth:`autoglm.model.native.decoder.NativeDecoder.run`."""
+        self._steps.copy(step)
+        return self._steps.decode(step, before)
+
     @torch.inference_mode()
     def run(self, batch: MicroBatch, before: Activation | None) -> tuple[Activation, list[ImageFeatures]]:
         """One micro-batch; ``before`` is what the stage before gave, ``None`` for the first.
@@ -68,9 +77,7 @@ class StageRunner:
             the stage's first rank); and the new images' features, none where the stage does not read them.
         """
         step, model = batch.step, self._model
-        self._steps.copy(step)
-        for number in step.dropped:
-            self._features.pop(number, None)
+        self.prepare(step)
         visual, new = self._images(batch, before)
         context, ids = self._steps.context(step)
         self._see(batch, context)

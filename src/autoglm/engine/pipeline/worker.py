@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from queue import Queue
 
 import torch
+from torch import Tensor
 
 from autoglm.engine.pipeline.messages import MicroBatch, Order, Times, Worked, decode_order
 from autoglm.engine.pipeline.stage import StageRunner, reply_of
+from autoglm.engine.ranks.executor import StepExecutor
 from autoglm.engine.ranks.messages import Stop, encode
-from autoglm.model.context import KVStore
-from autoglm.model.registry import Model
 from autoglm.model.stage import Activation, Widths
 from autoglm.parallel.channel import Follower
 from autoglm.parallel.collectives import Handle
@@ -38,8 +38,9 @@ class _Arrival:
 class StageWorker:
     """Executes micro-batches until rank 0 says stop."""
 
-    def __init__(self, model: Model, kv: KVStore, block_size: int, vision: int, mesh: Mesh) -> None:
-        self._runner = StageRunner(model, kv, block_size, {})
+    def __init__(self, steps: StepExecutor, vision: int, mesh: Mesh) -> None:
+        model = steps.model
+        self._runner = StageRunner(steps)
         self._stage = self._runner.stage
         self._dtype, self._device = model.dtype, model.device
         self._mesh = mesh
@@ -82,18 +83,25 @@ class StageWorker:
         if self._stage.is_first:
             return None
         count = self._incoming.numbers(batch.rows, batch.seeing, len(batch.step.images))
-        buffer = torch.empty(count, dtype=self._dtype, device=self._device)
+        dtype = torch.float32 if batch.step.native else self._dtype
+        buffer = torch.empty(count, dtype=dtype, device=self._device)
         return self._mesh.pipeline.irecv(buffer, self._stage.index - 1)
 
     def _compute(self, batch: MicroBatch, message: Handle | None, follower: Follower) -> None:
-        before: Activation | None = None
-        if message is not None:
-            before = self._incoming.unpack(message.wait(), batch.rows, batch.seeing, len(batch.step.images))
+        before = None if message is None else message.wait()
         while len(self._sends) >= _SENDS:
             self._sends.popleft().wait()
         with self._runner.working():
-            after, _ = self._runner.run(batch, before)
+            after = self._runner.decode(batch.step, before) if batch.step.native else self._run(batch, before)
             if not self._stage.is_last:
-                self._sends.append(self._mesh.pipeline.isend(self._outgoing.pack(after), self._stage.index + 1))
+                self._sends.append(self._mesh.pipeline.isend(after, self._stage.index + 1))
             elif self._mesh.place.tensor_rank == 0:
-                follower.send(encode(reply_of(batch, after.hidden)))
+                follower.send(encode(reply_of(batch, after)))
+
+    def _run(self, batch: MicroBatch, message: Tensor | None) -> Tensor:
+        """On torch: the message for the next stage, or the last one's logits."""
+        before: Activation | None = None
+        if message is not None:
+            before = self._incoming.unpack(message, batch.rows, batch.seeing, len(batch.step.images))
+        after, _ = self._runner.run(batch, before)
+        return after.hidden if self._stage.is_last else self._outgoing.pack(after)

@@ -44,9 +44,14 @@ class StepExecutor:
         self.copy(step)
         if self._native is None or not step.native:
             self.run(step)
-            return
+        else:
+            self.decode(step)
+
+    def decode(self, step: Step, before: Tensor | None = None) -> Tensor:
+        """A step on the kernels, of a stage with what the stage before gave; see :meth:`NativeDecoder.run`."""
+        assert self._native is not None  # rank 0 asks for it only where all ranks have it
         self.drop(step)
-        self._native.run(step)
+        return self._native.run(step, before)
 
     def drop(self, step: Step) -> None:
         """Forget the images that the step drops."""

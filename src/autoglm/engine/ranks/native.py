@@ -1,4 +1,4 @@
-"""Steps of decoding on the kernels of a rank other than 0, as rank 0 describes them."""
+"""Steps of decoding on the kernels of a rank other than 0, as rank 0 describes them: of all layers or of a stage's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from autoglm.engine.ranks.messages import Part, Step
 from autoglm.model.context import ImageFeatures
@@ -31,12 +32,13 @@ class NativeSteps:
             gone = set(numbers)
             self._seen = {images: seen for images, seen in self._seen.items() if gone.isdisjoint(images)}
 
-    def run(self, step: Step) -> None:
-        """This rank's part of a step. Raises as the kernels do."""
+    def run(self, step: Step, before: Tensor | None = None) -> Tensor:
+        """This rank's part of a step; see :meth:`NativeDecoder.run`. Raises as the kernels do."""
         ids = _numbers(step.ids).tolist()
         positions = _numbers(step.positions).reshape(3, -1).T.tolist()
         wanted = None if step.output_rows is None else set(_numbers(step.output_rows).tolist())
-        seen = {span.row_start: self._images(span.images) for span in step.spans}
+        spans = step.spans if self._decoder.reads_images else []
+        seen = {span.row_start: self._images(span.images) for span in spans}
         tables, row = [], 0
         for part in step.parts:
             blocks = self._blocks(part)
@@ -47,7 +49,7 @@ class NativeSteps:
                 want = wanted is None or row in wanted
                 self._decoder.put(ids[row], (first, second, third), length, blocks, images, wanted=want)
                 row += 1
-        self._decoder.run()
+        return self._decoder.run(before)
 
     def _blocks(self, part: Part) -> BlockArray:
         if part.run_start < 0:

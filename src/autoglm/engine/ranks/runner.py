@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import MutableMapping
 from collections.abc import Sequence as Seq
@@ -28,8 +27,6 @@ from autoglm.model.context import ForwardContext, ImageFeatures
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
 
-log = logging.getLogger(__name__)
-
 
 class RankRunner(ModelRunner):
     """As its base, on the ranks of ``group``."""
@@ -48,10 +45,7 @@ class RankRunner(ModelRunner):
         self._copies: list[tuple[int, int, int]] = []
         self._executor = StepExecutor(model, self._kv, config.block_size, self._images.held)
         group.begin(num_blocks)
-        if group.plan is None:
-            self._decode = DecodeRunner.of(model, self._kv, config, num_blocks)
-        elif config.native_decode:
-            log.info("decoding runs on torch: the native decoder does not work in stages")
+        self._decode = DecodeRunner.of(model, self._kv, config, num_blocks, group.mesh.pipeline)
 
     def copy(self, copy: PartialCopy) -> None:
         super().copy(copy)

@@ -90,13 +90,14 @@ def _execute(path: Path, config: EngineConfig, place: Place, store: str, followe
     follower.send(b"")
     begin = msgspec.msgpack.decode(follower.receive(), type=Begin)
     kv = KVStore(model.kv_spec, begin.num_blocks * config.block_size, device)
-    if partition is not None:
-        StageWorker(model, kv, config.block_size, partition.vision, mesh).follow(follower)
+    features: dict[int, ImageFeatures] = {}
+    decoder = native_decoder(model, kv, config, begin.num_blocks, mesh.pipeline)
+    native = None if decoder is None else NativeSteps(decoder, features)
+    executor = StepExecutor(model, kv, config.block_size, features, native)
+    if partition is None:
+        _follow(executor, follower)
     else:
-        features: dict[int, ImageFeatures] = {}
-        decoder = native_decoder(model, kv, config, begin.num_blocks)
-        native = None if decoder is None else NativeSteps(decoder, features)
-        _follow(StepExecutor(model, kv, config.block_size, features, native), follower)
+        StageWorker(executor, partition.vision, mesh).follow(follower)
     mesh.close()
 
 

@@ -118,7 +118,8 @@ def fuse(model: Model) -> bool:
         log.info("layers run unfused: %s", reason)
         return False
     model.decoder.kernels = FusedLayers(model.decoder)
-    model.visual.blocks.kernels = FusedBlocks(model.visual.blocks)
+    if model.stage is None or model.stage.vision:  # else another stage holds the tower
+        model.visual.blocks.kernels = FusedBlocks(model.visual.blocks)
     return True
 
 

@@ -78,12 +78,15 @@ NO_IMAGES = ImageList(())
 
 
 class NativeDecoder:
-    """A model's decoder on the kernels. Fill rows with :meth:`put`, then :meth:`run`.
+    """A model's decoder, or a stage's part of it, on the kernels. Fill rows with :meth:`put`, then :meth:`run`.
 
     Args:
         kv: the paged KV the rows read and write; shared with the torch modules.
         instructions: at most this instruction set (see :func:`library.level`); ``None``: the machine's.
         integer_products: packed weights times rows rounded to 8 bits, where the machine has the instructions.
+
+    Attributes:
+        reads_images: whether it has cross-attention. If not, rows see no images.
 
     Raises:
         RuntimeError: the library is not there, or memory ran out.
@@ -105,6 +108,10 @@ class NativeDecoder:
         self._library = found
         self._description = describe(model, kv, sizes, integer_products=integer_products)
         self._comm, self._vocab = model.comm, model.vocab_size
+        described = self._description.model
+        self._is_last, self._hidden = described.head.data is not None, described.hidden
+        self._query_size = described.gate_rank if described.queries_after else 0
+        self.reads_images = described.cross_heads > 0
         self._sums = None if model.comm.size == 1 else RankSums(model.comm)
         if self._sums is not None:
             self._description.model.sum, self._description.model.group = self._sums.function, self._sums.group
@@ -112,7 +119,7 @@ class NativeDecoder:
         self._rows = (RowC * sizes.max_rows)()
         self._logits = torch.empty(sizes.max_rows, self._description.model.head.rows)
         self._address = self._logits.data_ptr()
-        self._count = self._wanted = 0
+        self._count = self._wanted = self._seeing = 0
 
     @property
     def rows_alike(self) -> int:
@@ -142,24 +149,44 @@ class NativeDecoder:
         row.images, row.image = images.count, images.address
         self._count += 1
         self._wanted += wanted
+        self._seeing += images.count > 0
 
-    def run(self) -> Tensor:
+    def run(self, before: Tensor | None = None) -> Tensor:
         """fp32 logits ``[wanted rows, vocab]`` in order of :meth:`put`; valid until the next call.
 
-        Of several ranks, which all run the same step, rank 0 gets them, and the others what they hold of them.
+        Of several ranks, which all run the same step, rank 0 gets them, and the others what they hold of them. A stage
+        before the last gives what the next one takes as ``before``, in memory of its own: fp32 hidden states of the
+        rows, then the time gate's queries of those that see an image, where a later stage needs them.
 
         Raises:
             RuntimeError: a rank is lost, or what else the sum over the ranks raises.
         """
-        count, wanted = self._count, self._wanted
-        self._count = self._wanted = 0
-        status = self._library.autoglm_step(self.handle.address, self._rows, count, self._address)
+        count, wanted, seeing = self._count, self._wanted, self._seeing
+        self._count = self._wanted = self._seeing = 0
+        if not self._is_last:
+            return self._pass_on(before, count, seeing)
+        self._step(before, count, self._address)
         if self._sums is None:
             return self._logits[:wanted]
-        self._sums.check(status)
         if not wanted:
             return self._logits.new_empty(0, self._vocab)
         return gather_shares(self._logits[:wanted], self._vocab, self._comm, everywhere=False)
+
+    def _pass_on(self, before: Tensor | None, count: int, seeing: int) -> Tensor:
+        own = count * self._hidden
+        # Queries that a stage without cross-attention gets are for a later one.
+        passing = None if before is None or self.reads_images else before[own:]
+        after = torch.empty(own + (seeing * self._query_size if passing is None else passing.numel()))
+        self._step(before, count, after.data_ptr())
+        if passing is not None:
+            after[own:] = passing
+        return after
+
+    def _step(self, before: Tensor | None, count: int, out: int) -> None:
+        address = None if before is None else before.data_ptr()
+        status = self._library.autoglm_step(self.handle.address, self._rows, count, address, out)
+        if self._sums is not None:
+            self._sums.check(status)
 
     def close(self) -> None:
         """End the threads and free the buffers; safe to call twice."""

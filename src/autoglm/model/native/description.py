@@ -16,6 +16,7 @@ from autoglm.model.decoder import DecoderLayer
 from autoglm.model.native.structs import BF16, F32, INT4, INT8, LayerC, MatrixC, ModelC
 from autoglm.model.quantized.linear import QuantizedLinear
 from autoglm.model.registry import Model
+from autoglm.model.stage import held_modules
 from autoglm.parallel.tensor import share
 
 LANES = 16
@@ -56,9 +57,7 @@ def unfit(model: Model) -> str | None:
 
 
 def _first_layer(model: Model) -> DecoderLayer:
-    layer = model.decoder.layers[0]
-    assert isinstance(layer, DecoderLayer)
-    return layer
+    return next(layer for layer in model.decoder.layers if isinstance(layer, DecoderLayer))
 
 
 def _rows(module: nn.Module) -> int:
@@ -109,22 +108,25 @@ class Description:
 
 
 def describe(model: Model, kv: KVStore, sizes: Sizes, *, integer_products: bool = True) -> Description:
-    """The whole model. The tensors must stay where they are for as long as it is used."""
+    """All of the model, or of its stage. The tensors must stay where they are for as long as it is used."""
     text, decoder, first = model.text_config, model.decoder, _first_layer(model)
     out = Description(ModelC())
     axis = decoder.rope.axis.to(torch.int32)
-    layers = (LayerC * text.num_layers)()
+    begin, end = (0, text.num_layers) if model.stage is None else (model.stage.first, model.stage.last)
+    layers = (LayerC * (end - begin))()
     modules: dict[int, tuple[int, GatedCrossAttention]] = {}
-    fusion: dict[str, Any] = {"first_fusion": text.num_layers}
-    if isinstance(model, AutoGLMPhoneModel):
-        fusion, modules = _fusion(model, out)
-    for index, layer in enumerate(decoder.layers):
+    fusion: dict[str, Any] = {"first_fusion": end - begin}
+    if isinstance(model, AutoGLMPhoneModel) and (held := held_modules(model, begin, end)):
+        modules = held
+        fusion = _fusion(model, out, begin, end)
+    for index in range(begin, end):
+        layer = decoder.layers[index]
         assert isinstance(layer, DecoderLayer)
-        layers[index] = _layer(out, layer, modules.get(index))
+        layers[index - begin] = _layer(out, layer, modules.get(index))
     out.alive.append(layers)
     out.model = ModelC(
         hidden=text.hidden_size,
-        layers=text.num_layers,
+        layers=end - begin,
         heads=first.self_attn.heads,
         kv_heads=first.self_attn.kv_heads,
         head_dim=text.head_dim,
@@ -139,9 +141,9 @@ def describe(model: Model, kv: KVStore, sizes: Sizes, *, integer_products: bool 
         max_tokens=sizes.max_tokens,
         threads=sizes.threads,
         integer_products=integer_products,
-        embed=out.matrix(decoder.embed_tokens),
-        head=out.matrix(model.lm_head),
-        final_norm=out.vector(decoder.norm.weight),
+        embed=out.matrix(decoder.embed_tokens) if begin == 0 else MatrixC(),
+        head=out.matrix(model.lm_head) if end == text.num_layers else MatrixC(),
+        final_norm=out.vector(decoder.norm.weight) if end == text.num_layers else None,
         inv_freq=out.vector(decoder.rope.inv_freq),
         rotary_axis=out.pointer(axis),
         keys=out.pointer(kv.keys),
@@ -175,14 +177,17 @@ def _layer(out: Description, layer: DecoderLayer, cross: tuple[int, GatedCrossAt
     return described
 
 
-def _fusion(model: AutoGLMPhoneModel, out: Description) -> tuple[dict[str, Any], dict[int, tuple[int, Any]]]:
+def _fusion(model: AutoGLMPhoneModel, out: Description, begin: int, end: int) -> dict[str, Any]:
+    """Of layers ``[begin, end)``, some of which read images."""
     fusion, gate = model.config.fusion, model.time_gate
     number: Callable[[Tensor], float] = lambda tensor: float(tensor.float())  # noqa: E731
-    fields = {
+    return {
         "cross_heads": model.cross_attention[0].num_heads,
         "cross_kv_heads": model.cross_attention[0].num_kv_heads,
         "cross_head_dim": fusion.head_dim,
-        "first_fusion": fusion.layers[0],
+        "first_fusion": next(layer for layer in fusion.layers if layer >= begin) - begin,
+        "queries_before": fusion.layers[0] < begin,
+        "queries_after": end <= fusion.layers[-1],
         "gate_rank": fusion.gate_rank,
         "gate_first": share(fusion.gate_rank, model.comm.rank, model.comm.size)[0],
         "gate_scale": number(gate.scale),
@@ -190,4 +195,3 @@ def _fusion(model: AutoGLMPhoneModel, out: Description) -> tuple[dict[str, Any],
         "gate_text": out.matrix(gate.text_proj),
         "gate_norm": out.vector(gate.text_norm.weight),
     }
-    return fields, dict(zip(fusion.layers, enumerate(model.cross_attention), strict=True))

@@ -53,7 +53,7 @@ def _declare(found: ctypes.CDLL) -> None:
     found.autoglm_create.restype = c_void_p
     found.autoglm_destroy.argtypes = [c_void_p]
     found.autoglm_destroy.restype = None
-    found.autoglm_step.argtypes = [c_void_p, POINTER(RowC), c_int, c_void_p]
+    found.autoglm_step.argtypes = [c_void_p, POINTER(RowC), c_int, c_void_p, c_void_p]
     found.autoglm_step.restype = c_int
     found.autoglm_prefill.argtypes = [c_void_p, POINTER(PrefillC)]
     found.autoglm_prefill.restype = c_int

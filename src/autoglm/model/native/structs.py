@@ -50,6 +50,7 @@ class ModelC(Structure):
         *((n, c_int32) for n in ("vocab", "cross_heads", "cross_kv_heads", "cross_head_dim", "first_fusion")),
         *((n, c_int32) for n in ("gate_rank", "kv_type", "block_size", "max_rows", "max_tokens", "threads")),
         *((n, c_int32) for n in ("integer_products", "embed_first", "gate_first", "halves", "whole")),
+        *((n, c_int32) for n in ("queries_before", "queries_after")),
         *((n, c_float) for n in ("eps", "gate_scale", "gate_bias")),
         *((n, MatrixC) for n in ("embed", "head", "gate_text")),
         *((n, c_void_p) for n in ("final_norm", "gate_norm", "inv_freq", "rotary_axis", "keys", "values")),
@@ -59,6 +60,13 @@ class ModelC(Structure):
         ("sum", c_void_p),
         ("group", c_void_p),
     ]
+    hidden: int
+    cross_heads: int
+    gate_rank: int
+    queries_before: int
+    queries_after: int
+    embed: MatrixC
+    head: MatrixC
     sum: int | None
     group: int | None
 

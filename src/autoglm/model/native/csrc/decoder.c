@@ -187,11 +187,13 @@ void autoglm_widen(const matrix_t *m, float *out, int level) {
     widen_base(m, out), (void)level;
 }
 
-// One step; logits: [rows that want them][rows of the head]. 0, or what a sum over the ranks failed with.
-int autoglm_step(decoder_t *d, const row_t *rows, int count, float *logits) {
+// One step. before: NULL where there is an embedding; out: logits [rows that want them][rows of the head], or what the next
+// stage takes as its `before` (see decoder_t). 0, or what a sum over the ranks failed with.
+int autoglm_step(decoder_t *d, const row_t *rows, int count, const float *before, float *out) {
   d->rows = rows;
   d->row_count = count;
-  d->logits = logits;
+  d->before = before;
+  d->out = out;
   d->seeing_count = 0;
   d->failed = 0;
   for (int i = 0; i < count; i++)

@@ -36,16 +36,19 @@ typedef struct {
 typedef int (*sum_t)(void *group, void *data, uint64_t count, int type);
 
 // With ranks (`sum` is there), heads, widths and rows of matrices are those of this one; `hidden` and `gate_rank` are whole.
+// A stage of a pipeline has its own layers, counted from 0; without an embedding it begins with what the stage before made
+// of the rows, and without a head it ends with what the next one begins with.
 typedef struct {
   int32_t hidden, layers, heads, kv_heads, head_dim, rotary_pairs, intermediate, vocab;
-  int32_t cross_heads, cross_kv_heads, cross_head_dim, first_fusion, gate_rank;  // first_fusion = layers: no fusion
+  int32_t cross_heads, cross_kv_heads, cross_head_dim, first_fusion, gate_rank;  // first_fusion = layers: no fusion here
   int32_t kv_type, block_size, max_rows, max_tokens, threads;
   int32_t integer_products;  // packed weights on whole numbers, where the machine can
   int32_t embed_first, gate_first;  // of this rank's rows of the embedding and of the gate
   int32_t halves;  // a head's pairs are (i, i + pairs), not (2i, 2i + 1)
   int32_t whole;   // every row sees all of its sequence, not only what is before it
+  int32_t queries_before, queries_after;  // whether the gate's queries come from the stage before, and go to the next
   float eps, gate_scale, gate_bias;
-  matrix_t embed, head, gate_text;
+  matrix_t embed, head, gate_text;  // data NULL: not here
   const float *final_norm, *gate_norm, *inv_freq;
   const int32_t *rotary_axis;  // which of the three positions a pair follows
   void *keys, *values;         // [layers][kv_heads][slots][head_dim]; NULL: nobody keeps them (prefill only)
@@ -149,7 +152,8 @@ struct decoder {
   int32_t *seeing;  // rows that see an image
   // the step under way
   const row_t *rows;
-  float *logits;
+  const float *before;  // from the stage before: [rows][hidden], then the gate's queries [rows that see an image][gate_rank]
+  float *out;           // logits, or the same for the next stage
   int32_t row_count, seeing_count, stopping, failed;  // failed: what `sum` gave
   void (*forward)(worker_t *), (*prefill)(worker_t *);
   // the prefill under way

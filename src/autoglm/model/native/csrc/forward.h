@@ -68,10 +68,11 @@ static void spread_embedding(worker_t *w) {
   memcpy(w->x, d->projected, (size_t)d->row_count * (size_t)m->hidden * 4);
 }
 
-static void embed_rows(worker_t *w) {
+static void begin_rows(worker_t *w) {
   decoder_t *d = w->decoder;
   const model_t *m = &d->model;
-  if (m->sum) spread_embedding(w);
+  if (!m->embed.data) memcpy(w->x, d->before, (size_t)d->row_count * (size_t)m->hidden * 4);
+  else if (m->sum) spread_embedding(w);
   else
     for (int r = 0; r < d->row_count; r++) widen(&m->embed, d->rows[r].token, w->x + (int64_t)r * m->hidden);
   span_t s = share(w, d->row_count, 1);
@@ -156,10 +157,16 @@ static void self_attention(worker_t *w, int layer) {
 
 static float log_sigmoid(float x) { return (x < 0 ? x : 0) - log1pf(expf(-fabsf(x))); }
 
-// log M of each row that sees images, for all modules of the step.
-static void time_gate(worker_t *w) {
+// The gate's query of each row that sees images.
+static void gate_queries(worker_t *w) {
   decoder_t *d = w->decoder;
   const model_t *m = &d->model;
+  if (m->queries_before) {
+    const float *queries = d->before + (int64_t)d->row_count * m->hidden;
+    if (w->index == 0) memcpy(d->gate_q, queries, (size_t)d->seeing_count * (size_t)m->gate_rank * 4);
+    pool_barrier(d);
+    return;
+  }
   for (int i = 0; i < d->seeing_count; i++)
     memcpy(w->normed + (int64_t)i * m->hidden, w->x + (int64_t)d->seeing[i] * m->hidden, (size_t)m->hidden * 4);
   if (m->sum) {
@@ -170,6 +177,13 @@ static void time_gate(worker_t *w) {
   linear(w, &m->gate_text, d->seeing_count, own.first, own.last, w->normed, m->hidden, d->gate_q + m->gate_first, m->gate_rank);
   pool_barrier(d);
   sum_ranks(w, d->gate_q, d->seeing_count * m->gate_rank);
+}
+
+// log M of each row that sees images, for all modules of the step.
+static void time_gate(worker_t *w) {
+  decoder_t *d = w->decoder;
+  const model_t *m = &d->model;
+  gate_queries(w);
   float factor = m->gate_scale / sqrtf((float)m->gate_rank), query[m->gate_rank];
   for (int i = 0; i < d->seeing_count; i++) {
     const row_t *row = &d->rows[d->seeing[i]];
@@ -261,11 +275,21 @@ static int keep_wanted(worker_t *w, int rows) {
   return kept;
 }
 
+// What the next stage begins with.
+static void give_rows(worker_t *w) {
+  decoder_t *d = w->decoder;
+  const model_t *m = &d->model;
+  if (w->index) return;
+  const size_t count = (size_t)d->row_count * (size_t)m->hidden;
+  memcpy(d->out, w->x, count * 4);
+  if (m->queries_after) memcpy(d->out + count, d->gate_q, (size_t)d->seeing_count * (size_t)m->gate_rank * 4);
+}
+
 void FORWARD(worker_t *w) {
   decoder_t *d = w->decoder;
   const model_t *m = &d->model;
   int rows = d->row_count;
-  embed_rows(w);
+  begin_rows(w);
   for (int l = 0; l < m->layers; l++) {
     const layer_t *layer = &m->layer[l];
     if (l == m->first_fusion && d->seeing_count) time_gate(w);
@@ -281,11 +305,13 @@ void FORWARD(worker_t *w) {
     sum_ranks(w, d->projected, rows * m->hidden);
     add_normed(w, layer->attended_norm, rows);
     if (layer->module >= 0 && d->seeing_count) cross_attention(w, layer);
-    if (l == m->layers - 1) rows = keep_wanted(w, rows);
+    if (l == m->layers - 1 && m->head.data) rows = keep_wanted(w, rows);
     feed_forward(w, layer, rows);
   }
-  norm_rows(w, m->final_norm, rows);
-  share_linear(w, &m->head, rows, w->normed, m->hidden, d->logits);
+  if (m->head.data) {
+    norm_rows(w, m->final_norm, rows);
+    share_linear(w, &m->head, rows, w->normed, m->hidden, d->out);
+  } else give_rows(w);
   pool_barrier(d);
 }
 
