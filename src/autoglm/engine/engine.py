@@ -134,7 +134,13 @@ class Engine:
             check_device(config.quantization, torch.device(device))
             store = env.cache_dir() / "packed"
             model = load_quantized(
-                path, config.quantization, dtype=dtype, device=device, store=store, progress=progress
+                path,
+                config.quantization,
+                dtype=dtype,
+                device=device,
+                store=store,
+                progress=progress,
+                huge_pages=config.huge_pages,
             )
         prompts = PromptBuilder.from_checkpoint(
             path,

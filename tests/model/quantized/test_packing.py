@@ -56,7 +56,7 @@ def test_kernels_unpack_the_same(pack: object) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_layer_is_a_linear_layer(scheme: str) -> None:
     exact = nn.Linear(96, 70)
-    layer = QuantizedLinear.of(exact, scheme)
+    layer = QuantizedLinear.of(exact.weight.detach(), exact.bias.detach(), scheme)
     x = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         error = (layer(x) - exact(x)).std() / exact(x).std()

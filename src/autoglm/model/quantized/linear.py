@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoglm.errors import InvalidInputError
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
-from autoglm.model.layers import FusedLinear
 from autoglm.model.quantized import fp8
-from autoglm.model.quantized.codes import GROUP, pack_int4, pack_int8, unpack_int4, unpack_int8
+from autoglm.model.quantized.codes import GROUP, largest_of_rows, pack_int4, pack_int8, unpack_int4, unpack_int8
 from autoglm.model.quantized.unpacking import unpack_natively
 from autoglm.model.registry import Model
 from autoglm.model.sharding import sharding_of
@@ -44,20 +45,18 @@ class QuantizedLinear(nn.Module):
         self.cols = packed.shape[1] * (2 if self.scheme == "int4" else 1)
 
     @classmethod
-    def of(cls, module: nn.Module, scheme: str, columns: Communicator = ALONE) -> QuantizedLinear:
-        """From a linear layer. int4 needs a multiple of 32 columns; a layer without is packed as int8.
+    def of(cls, weight: Tensor, bias: Tensor | None, scheme: str, columns: Communicator = ALONE) -> QuantizedLinear:
+        """Of a linear layer's parameters. int4 needs a multiple of 32 columns; a layer without is packed as int8.
 
         ``columns``: the ranks that have the layer's columns together. They agree on the scale of a row, so that what
         they hold together are the codes that one rank would have.
         """
-        weight = module.get_parameter("weight").detach()
-        bias = getattr(module, "bias", None)
         if scheme == "int4" and weight.shape[1] % GROUP == 0:
             packed = pack_int4(weight)
         else:
-            largest = columns.all_gather(weight.float().abs().amax(dim=1)[None], 0).amax(dim=0)
+            largest = columns.all_gather(largest_of_rows(weight)[None], 0).amax(dim=0)
             packed = fp8.pack_fp8(weight, largest) if scheme == "fp8" else pack_int8(weight, largest)
-        return cls(*packed, None if bias is None else bias.detach().float())
+        return cls(*packed, None if bias is None else bias.float())
 
     def weight_as_float(self) -> Tensor:
         """float32 ``[rows, cols]``."""
@@ -118,14 +117,31 @@ def put(model: Model, name: str, layer: QuantizedLinear) -> None:
     setattr(model.get_submodule(parent), attribute, layer)
 
 
-def quantize(model: Model, scheme: str, device: torch.device = _CPU) -> None:
-    """Pack a loaded model's layers one after the other, where they are, to decode on ``device``; the ranks that share
-    the model do so together."""
+def columns_of(model: Model, name: str) -> Communicator:
+    """The ranks that have the columns of the layer ``name`` together."""
+    return model.comm if name.endswith(_BY_COLUMNS) else ALONE
+
+
+def quantize(
+    model: Model, scheme: str, device: torch.device = _CPU, keep: Callable[[str, QuantizedLinear], None] | None = None
+) -> None:
+    """Pack a loaded model's layers that are not yet, one after the other, to decode on ``device``; the ranks that share
+    the model do so together.
+
+    ``keep`` gives the model a layer, by name; ``None``: as :func:`put`.
+    """
     for name in quantized_names(model):
         module = model.get_submodule(name)
-        assert isinstance(module, nn.Linear | FusedLinear)
-        columns = model.comm if name.endswith(_BY_COLUMNS) else ALONE
-        put(model, name, QuantizedLinear.of(module, scheme_of(name, scheme, device), columns))
+        if isinstance(module, QuantizedLinear):
+            continue
+        weight, bias = module.get_parameter("weight").detach(), getattr(module, "bias", None)
+        layer = QuantizedLinear.of(
+            weight, None if bias is None else bias.detach(), scheme_of(name, scheme, device), columns_of(model, name)
+        )
+        if keep is None:
+            put(model, name, layer)
+        else:
+            keep(name, layer)
 
 
 def check_packing(model: Model, scheme: str, size: int) -> None:
