@@ -24,6 +24,7 @@ _BY_COLUMNS = ("o_proj", "down_proj")
 """Layers whose columns are shared out over ranks; of the others, rows."""
 _NAMES = {torch.int8: "int8", torch.uint8: "int4", fp8.DTYPE: "fp8"}
 _ROWS_AT_ONCE = 4096
+"""Whole tiles of packed weights."""
 _CPU = torch.device("cpu")
 
 

@@ -21,7 +21,7 @@ from autoglm.errors import CorruptCheckpointError
 from autoglm.model.loading import shard_files, stored_tensors
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 KEPT = 4
 """Files kept; the one not used for longest goes first."""
 

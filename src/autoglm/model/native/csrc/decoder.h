@@ -5,13 +5,15 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define ABI 4
+#define ABI 5
 #define FEW 8  // rows up to which a product goes weight row by weight row
 
 enum weight_type { F32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
 
-// rows x cols, row by row. INT8: one scale per row. INT4: groups of 32 columns; byte j of a group holds
-// column j in its low half and column j + 16 in its high half, as indices into CODES; one bf16 scale per group.
+// rows x cols, row by row; packed weights by tiles of 4 rows, and in a tile by blocks of 128 columns: the 4 rows' first
+// blocks, then their second blocks... (the last tile and the last block may be smaller). INT8: one scale per row. INT4: groups
+// of 32 columns; byte j of a group holds column j in its low half and column j + 16 in its high half, as indices into CODES;
+// one bf16 scale per group, in the order of the groups.
 typedef struct {
   int32_t type, rows, cols, reserved;
   const void *data, *scales;
