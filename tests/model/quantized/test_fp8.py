@@ -33,7 +33,7 @@ def test_error_is_half_a_step_of_three_bits() -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_layer_multiplies_rounded_rows(bias: bool) -> None:
     exact = nn.Linear(96, 70, bias=bias)
-    layer = QuantizedLinear.of(exact.weight.detach(), None if exact.bias is None else exact.bias.detach(), "fp8")
+    layer = QuantizedLinear.of(exact, "fp8")
     x = torch.randn(5, 96, generator=torch.Generator().manual_seed(1)) * torch.tensor(
         [[1e-4], [1.0], [10.0], [1e3], [0.0]]
     )

@@ -1,24 +1,17 @@
 """Packing of weights: int8 with one scale per row; int4 in groups of 32 columns with one bf16 scale each.
 
-For the CPU, packed weights lie in tiles of :data:`TILE` rows, and in a tile by blocks of :data:`BLOCK` columns: the
-rows' first blocks, then their second ones, and so on; the last tile and the last block may be smaller. So the kernels
-read them in the order of their addresses and multiply four rows at once.
-
 An int4 weight is an index into 16 values that lie closer together near zero, as weights do (the table is that of
 llama.cpp's IQ4_NL). The kernels hold the same table, ``CODES`` in ``native/csrc/linear.h``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import torch
 from torch import Tensor
 
 GROUP = 32
-TILE = 4
-BLOCK = 128
 CODES = (-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0)
 _SHRINK = (1.0, 0.92, 0.85)
 _AT_ONCE = 2**19
@@ -26,14 +19,14 @@ _AT_ONCE = 2**19
 
 
 def pack_int8(weight: Tensor, largest: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """``[rows, cols]`` -> int8 of the same shape in tiles, and float32 scales ``[rows]``.
+    """``[rows, cols]`` -> int8 of the same shape, and float32 scales ``[rows]``.
 
     ``largest``: the largest magnitude of each row, where ``weight`` has some of its columns only.
     """
     scales = (largest_of_rows(weight) if largest is None else largest).clamp_min(1e-30) / 127.0
     packed = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     for rows in _parts(weight):
-        packed[rows] = tiled((weight[rows].float() / scales[rows, None]).round_().to(torch.int8), BLOCK)
+        packed[rows] = (weight[rows].float() / scales[rows, None]).round_().to(torch.int8)
     return packed, scales
 
 
@@ -44,13 +37,13 @@ def largest_of_rows(weight: Tensor) -> Tensor:
 
 def unpack_int8(packed: Tensor, scales: Tensor) -> Tensor:
     """float32 ``[rows, cols]``."""
-    return untiled(packed, BLOCK).float() * scales[:, None]
+    return packed.float() * scales[:, None]
 
 
 def pack_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     """``[rows, cols]``, ``cols`` a multiple of 32 -> uint8 ``[rows, cols / 2]``, bf16 scales ``[rows, cols / 32]``.
 
-    In tiles. Byte ``j`` of a group holds column ``j`` in its low half and column ``j + 16`` in its high half. Of several
+    Byte ``j`` of a group holds column ``j`` in its low half and column ``j + 16`` in its high half. Of several
     scales for a group, the one with the least squared error is taken.
     """
     parts = [_pack_rows(weight[rows].float()) for rows in _parts(weight)]
@@ -60,52 +53,15 @@ def pack_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
 def unpack_int4(packed: Tensor, scales: Tensor) -> Tensor:
     """float32 ``[rows, cols]``."""
     rows = packed.shape[0]
-    groups = untiled(packed, BLOCK // 2).view(rows, -1, GROUP // 2).long()
+    groups = packed.view(rows, -1, GROUP // 2).long()
     codes = _table(packed.device)[torch.cat([groups & 15, groups >> 4], dim=2)]
-    return (codes * untiled(scales, BLOCK // GROUP).float().unsqueeze(2)).view(rows, -1)
-
-
-def tiled(rows: Tensor, block: int) -> Tensor:
-    """A matrix in the order of tiles, in which ``block`` of its columns lie together; of the same shape."""
-    count, cols = rows.shape
-    if count % TILE == 0 and cols % block == 0:
-        return rows.view(count // TILE, TILE, -1, block).transpose(1, 2).reshape(count, cols)
-    out = torch.empty_like(rows).view(-1)
-    for place, part in zip(_blocks(out, count, cols, block), _cells(rows, block), strict=True):
-        place.copy_(part)
-    return out.view(count, cols)
-
-
-def untiled(tiles: Tensor, block: int) -> Tensor:
-    """What :func:`tiled` was given."""
-    count, cols = tiles.shape
-    if count % TILE == 0 and cols % block == 0:
-        return tiles.view(count // TILE, -1, TILE, block).transpose(1, 2).reshape(count, cols)
-    out = torch.empty_like(tiles)
-    for place, part in zip(_cells(out, block), _blocks(tiles.view(-1), count, cols, block), strict=True):
-        place.copy_(part)
-    return out
-
-
-def _cells(rows: Tensor, block: int) -> Iterator[Tensor]:
-    """A matrix by tiles and blocks, in their order."""
-    return (cell for tile in rows.split(TILE) for cell in tile.split(block, dim=1))
-
-
-def _blocks(flat: Tensor, count: int, cols: int, block: int) -> Iterator[Tensor]:
-    """The same cells of what lies in that order already."""
-    start = 0
-    for row in range(0, count, TILE):
-        for col in range(0, cols, block):
-            shape = (min(TILE, count - row), min(block, cols - col))
-            yield flat[start : start + shape[0] * shape[1]].view(shape)
-            start += shape[0] * shape[1]
+    return (codes * scales.float().unsqueeze(2)).view(rows, -1)
 
 
 def _parts(weight: Tensor) -> list[slice]:
     """Rows that are packed together."""
     rows, cols = weight.shape
-    step = max(1, _AT_ONCE // cols // TILE) * TILE
+    step = max(1, _AT_ONCE // cols)
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
@@ -134,5 +90,4 @@ def _pack_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
             scales = torch.where(better, scale, scales)
             indices = torch.where(better, found, indices)
     low, high = indices.to(torch.uint8).view(rows, -1, 2, GROUP // 2).unbind(2)
-    packed = tiled((low | high << 4).reshape(rows, cols // 2), BLOCK // 2)
-    return packed, tiled(scales.view(rows, -1).to(torch.bfloat16), BLOCK // GROUP)
+    return (low | high << 4).reshape(rows, cols // 2), scales.view(rows, -1).to(torch.bfloat16)

@@ -12,6 +12,7 @@ from autoglm.errors import InvalidInputError
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.quantized import fp8
 from autoglm.model.quantized.codes import GROUP, largest_of_rows, pack_int4, pack_int8, unpack_int4, unpack_int8
+from autoglm.model.quantized.tiles import in_tiles, out_of_tiles
 from autoglm.model.quantized.unpacking import unpack_natively
 from autoglm.model.registry import Model
 from autoglm.model.sharding import sharding_of
@@ -30,24 +31,40 @@ _CPU = torch.device("cpu")
 
 class QuantizedLinear(nn.Module):
     """Buffers: ``packed`` and ``scales`` (see :mod:`codes`); ``bias`` float32 or None. Costs one unpacking a call:
-    for prefill, where it is small beside the product."""
+    for prefill, where it is small beside the product.
+
+    Attributes:
+        tiles: they lie as the CPU's kernels read them (see :mod:`tiles`).
+    """
 
     packed: Tensor
     scales: Tensor
     bias: Tensor | None
 
-    def __init__(self, packed: Tensor, scales: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, packed: Tensor, scales: Tensor, bias: Tensor | None, *, tiles: bool = False) -> None:
         super().__init__()
         self.register_buffer("packed", packed)
         self.register_buffer("scales", scales)
         self.register_buffer("bias", bias)
         self.scheme = _NAMES[packed.dtype]
+        self.tiles = tiles
         self.rows = packed.shape[0]
         self.cols = packed.shape[1] * (2 if self.scheme == "int4" else 1)
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, scheme: str, columns: Communicator = ALONE) -> QuantizedLinear:
-        """Of a linear layer's parameters. int4 needs a multiple of 32 columns; a layer without is packed as int8.
+    def of(
+        cls, module: nn.Module, scheme: str, columns: Communicator = ALONE, *, tiles: bool = False
+    ) -> QuantizedLinear:
+        """From a linear layer; see :meth:`from_weight`."""
+        bias = getattr(module, "bias", None)
+        weight = module.get_parameter("weight").detach()
+        return cls.from_weight(weight, None if bias is None else bias.detach(), scheme, columns, tiles=tiles)
+
+    @classmethod
+    def from_weight(
+        cls, weight: Tensor, bias: Tensor | None, scheme: str, columns: Communicator = ALONE, *, tiles: bool = False
+    ) -> QuantizedLinear:
+        """From a linear layer's. int4 needs a multiple of 32 columns; a layer without is packed as int8.
 
         ``columns``: the ranks that have the layer's columns together. They agree on the scale of a row, so that what
         they hold together are the codes that one rank would have.
@@ -57,14 +74,16 @@ class QuantizedLinear(nn.Module):
         else:
             largest = columns.all_gather(largest_of_rows(weight)[None], 0).amax(dim=0)
             packed = fp8.pack_fp8(weight, largest) if scheme == "fp8" else pack_int8(weight, largest)
-        return cls(*packed, None if bias is None else bias.float())
+        return cls(*(in_tiles(*packed) if tiles else packed), None if bias is None else bias.float(), tiles=tiles)
 
     def weight_as_float(self) -> Tensor:
         """float32 ``[rows, cols]``."""
-        out = unpack_natively(self.packed, self.scales, self.cols)
-        if out is not None:
-            return out
-        return _UNPACK[self.scheme](self.packed, self.scales)
+        out = unpack_natively(self.packed, self.scales, self.cols) if self.tiles else None
+        return self._unpacked(self.packed, self.scales) if out is None else out
+
+    def _unpacked(self, packed: Tensor, scales: Tensor) -> Tensor:
+        """Of all rows, or of whole tiles."""
+        return _UNPACK[self.scheme](*(out_of_tiles(packed, scales) if self.tiles else (packed, scales)))
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
@@ -77,7 +96,7 @@ class QuantizedLinear(nn.Module):
         if self.packed.device.type == "cpu":
             return self.weight_as_float().to(dtype)
         parts = zip(torch.split(self.packed, _ROWS_AT_ONCE), torch.split(self.scales, _ROWS_AT_ONCE), strict=True)
-        return torch.cat([_UNPACK[self.scheme](packed, scales).to(dtype) for packed, scales in parts])
+        return torch.cat([self._unpacked(packed, scales).to(dtype) for packed, scales in parts])
 
 
 _UNPACK = {"int8": unpack_int8, "int4": unpack_int4, "fp8": fp8.unpack_fp8}
@@ -112,6 +131,11 @@ def head_scheme(scheme: str, device: torch.device) -> str:
     return "int8" if scheme != "fp8" and device.type == "cpu" else "fp8"
 
 
+def lies_in_tiles(scheme: str, device: torch.device) -> bool:
+    """Whether a layer of this scheme lies in tiles, to decode on ``device``."""
+    return scheme in SCHEMES and device.type == "cpu"
+
+
 def put(model: Model, name: str, layer: QuantizedLinear) -> None:
     """Put a packed layer in the place of ``name``; the unpacked weights are free then."""
     parent, _, attribute = name.rpartition(".")
@@ -135,10 +159,8 @@ def quantize(
         module = model.get_submodule(name)
         if isinstance(module, QuantizedLinear):
             continue
-        weight, bias = module.get_parameter("weight").detach(), getattr(module, "bias", None)
-        layer = QuantizedLinear.of(
-            weight, None if bias is None else bias.detach(), scheme_of(name, scheme, device), columns_of(model, name)
-        )
+        made = scheme_of(name, scheme, device)
+        layer = QuantizedLinear.of(module, made, columns_of(model, name), tiles=lies_in_tiles(made, device))
         if keep is None:
             put(model, name, layer)
         else:

@@ -15,6 +15,7 @@ from autoglm.model.quantized.linear import (
     QuantizedLinear,
     columns_of,
     head_scheme,
+    lies_in_tiles,
     quantize,
     quantized_names,
     scheme_of,
@@ -80,7 +81,9 @@ def _packer(model: Model, scheme: str, device: torch.device, places: PackedPlace
     def take(name: str, parameters: dict[str, Tensor]) -> None:
         if name in names:
             weight, bias = parameters.pop(f"{name}.weight"), parameters.pop(f"{name}.bias", None)
-            places.put(name, QuantizedLinear.of(weight, bias, scheme_of(name, scheme, device), columns_of(model, name)))
+            made, columns = scheme_of(name, scheme, device), columns_of(model, name)
+            tiles = lies_in_tiles(made, device)
+            places.put(name, QuantizedLinear.from_weight(weight, bias, made, columns, tiles=tiles))
 
     return take
 

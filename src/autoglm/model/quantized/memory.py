@@ -11,7 +11,7 @@ from torch import Tensor
 from autoglm.model.native.placement import Kind, bytes_in_all, cut, huge_piece
 from autoglm.model.quantized import fp8
 from autoglm.model.quantized.codes import GROUP
-from autoglm.model.quantized.linear import QuantizedLinear, put, quantized_names, scheme_of
+from autoglm.model.quantized.linear import QuantizedLinear, lies_in_tiles, put, quantized_names, scheme_of
 from autoglm.model.registry import Model
 
 
@@ -25,11 +25,14 @@ class PackedPlaces:
 
     def __init__(self, model: Model, scheme: str, device: torch.device, *, huge_pages: bool) -> None:
         self._model = model
+        self._tiles: dict[str, bool] = {}
         kinds: dict[str, Kind] = {}
         for name in quantized_names(model):
             weight = model.get_submodule(name).get_parameter("weight")
             rows, cols = weight.shape
-            kinds |= {f"{name}.{p}": kind for p, kind in _kinds(scheme_of(name, scheme, device), rows, cols).items()}
+            made = scheme_of(name, scheme, device)
+            self._tiles[name] = lies_in_tiles(made, device)
+            kinds |= {f"{name}.{part}": kind for part, kind in _kinds(made, rows, cols).items()}
             if getattr(model.get_submodule(name), "bias", None) is not None:
                 kinds[f"{name}.bias"] = ((rows,), torch.float32)
         wanted = list(kinds.values())
@@ -61,7 +64,7 @@ class PackedPlaces:
 
     def _layer(self, name: str) -> QuantizedLinear:
         packed, scales = self._places[f"{name}.packed"], self._places[f"{name}.scales"]
-        return QuantizedLinear(packed, scales, self._places.get(f"{name}.bias"))
+        return QuantizedLinear(packed, scales, self._places.get(f"{name}.bias"), tiles=self._tiles[name])
 
 
 def give_back() -> None:
