@@ -1,8 +1,8 @@
 """Packed weights in the order in which the CPU's kernels read them.
 
-They lie in tiles of :data:`TILE` rows, and in a tile by blocks of :data:`BLOCK` columns: the rows' first blocks, then their
-second ones, and so on; the last tile and the last block may be smaller. So the kernels read them in the order of their
-addresses and multiply four rows at once. The scales of int4 lie in the same order, those of int8 are one a row.
+They lie in tiles of :data:`TILE` rows, and in a tile by blocks of :data:`BLOCK` columns: the rows' first blocks, then
+their second ones, and so on; the last tile and the last block may be smaller. So the kernels read them in the order of
+their addresses and multiply four rows at once. The scales of int4 lie in the same order, those of int8 are one a row.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def _untiled(tiles: Tensor, block: int) -> Tensor:
 
 def _cells(rows: Tensor, block: int) -> Iterator[Tensor]:
     """A matrix by tiles and blocks, in their order."""
-    return (cell for tile in rows.split(TILE) for cell in tile.split(block, dim=1))
+    count, cols = rows.shape
+    for row in range(0, count, TILE):
+        for col in range(0, cols, block):
+            yield rows[row : row + TILE, col : col + block]
 
 
 def _blocks(flat: Tensor, count: int, cols: int, block: int) -> Iterator[Tensor]:
