@@ -302,7 +302,7 @@ class Engine:
         )
 
     def _run(self, chunks: list[Chunk]) -> None:
-        now, spent = time.perf_counter(), self.clock()
+        now, spent = time.perf_counter(), self.clock() if self.speculator is not None else 0.0
         for chunk in chunks:
             if not chunk.sequence.first_scheduled:
                 chunk.sequence.first_scheduled = now

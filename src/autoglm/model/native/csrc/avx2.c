@@ -4,5 +4,7 @@
 #define VL 8
 #define FORWARD forward_avx2
 #define WIDEN widen_avx2
+#define CHOOSE choose_avx2
 #include "forward.h"
+#include "choose.h"
 #endif

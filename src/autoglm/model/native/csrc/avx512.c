@@ -4,5 +4,7 @@
 #define VL 16
 #define FORWARD forward_avx512
 #define WIDEN widen_avx512
+#define CHOOSE choose_avx512
 #include "forward.h"
+#include "choose.h"
 #endif

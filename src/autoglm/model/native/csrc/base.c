@@ -2,4 +2,6 @@
 #define VL 4
 #define FORWARD forward_base
 #define WIDEN widen_base
+#define CHOOSE choose_base
 #include "forward.h"
+#include "choose.h"

@@ -112,7 +112,7 @@ struct decoder {
   _Atomic uint32_t arrived, generation;
 };
 
-// Per instruction set: a step, and a whole matrix as f32.
+// Per instruction set: a step, a whole matrix as f32, and the index of the largest number.
 void forward_base(worker_t *);
 void forward_avx2(worker_t *);
 void forward_avx512(worker_t *);
@@ -120,6 +120,9 @@ void forward_vnni(worker_t *);
 void widen_base(const matrix_t *, float *);
 void widen_avx2(const matrix_t *, float *);
 void widen_avx512(const matrix_t *, float *);
+int choose_base(const float *, int);
+int choose_avx2(const float *, int);
+int choose_avx512(const float *, int);
 
 // Wait until all threads of the step are here.
 void pool_barrier(decoder_t *);
