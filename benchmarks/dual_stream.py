@@ -20,6 +20,7 @@ from statistics import median
 
 import torch
 
+from autoglm.engine.encoder import Encode
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.autoglm_phone.config import AutoGLMPhoneConfig, FusionConfig, PhoneTextConfig, PhoneVisionConfig
 from autoglm.model.context import ForwardContext, KVStore, SequenceSlice
@@ -92,8 +93,9 @@ def rows_of(samples: dict[str, list[float]], size: str, threads: int) -> list[Ro
     return rows
 
 
-def jobs_of(model: AutoGLMPhoneModel) -> dict[str, Callable[[], object]]:
-    """Each stream alone, one after the other, and side by side, on the model's device."""
+def jobs_of(model: AutoGLMPhoneModel, encode: Encode | None = None) -> dict[str, Callable[[], object]]:
+    """Each stream alone, one after the other, and side by side, on the model's device; ``encode``: the image stream,
+    if not the model's own way."""
     generator = torch.Generator().manual_seed(1)
     patch, device = model.config.vision.patch_size, model.device
     pixels = [torch.randn(3, _GRID[0] * patch, _GRID[1] * patch, generator=generator).to(device)]
@@ -104,11 +106,12 @@ def jobs_of(model: AutoGLMPhoneModel) -> dict[str, Callable[[], object]]:
     context = ForwardContext(positions.to(device), torch.arange(TEXT_TOKENS, device=device), [whole], kv)
     ids = torch.randint(0, model.vocab_size, (TEXT_TOKENS,), generator=generator)
     hidden = model.embed_tokens(ids.to(device))
+    image = partial(encode or model.encode_images, pixels, grids)
     return {
-        "image alone": partial(model.encode_images, pixels, grids),
+        "image alone": image,
         "text alone": partial(model.text_stream, hidden, context),
-        BASELINE: partial(model.encode_dual, pixels, grids, hidden, context, parallel=False),
-        "side by side": partial(model.encode_dual, pixels, grids, hidden, context, parallel=True),
+        BASELINE: partial(model.run_streams, image, hidden, context, parallel=False),
+        "side by side": partial(model.run_streams, image, hidden, context, parallel=True),
     }
 
 

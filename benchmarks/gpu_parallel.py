@@ -1,6 +1,7 @@
 """Parallel computation's parts on one CUDA device: the 8-bit codec's kernels, NCCL, and both streams of a step.
 
     python -m benchmarks.gpu_parallel            writes benchmarks/results/gpu_parallel.json
+    python -m benchmarks.gpu_parallel --table docs/gpu.md    only writes the table of the result into that page
 
 The codec beside the same mathematics by torch's operations, in bytes read and written a second, and as a share of a
 large copy; sums of one rank over NCCL: what a call costs before any byte travels; image stream and text stream of the
@@ -23,13 +24,16 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
+from autoglm.model.cuda.encoder import RecordedEncoder
+from autoglm.model.cuda.layers import fuse
+from autoglm.model.cuda.recording import CudaGraphs
 from autoglm.parallel.codecs import codes, triton_kernels
 from autoglm.parallel.codecs.codes import INT8
 from autoglm.parallel.collectives import TorchCommunicator
 from benchmarks import dual_stream, results
 from benchmarks.gpu_models import random_model, write_model_config, write_prompt_parts
 from benchmarks.results import Row
-from benchmarks.rows import RESULTS, finished, row
+from benchmarks.rows import RESULTS, finished, row, table, write_section
 
 RESULT = RESULTS / "gpu_parallel.json"
 VALUES = (2**20, 2**24, 2**28)
@@ -42,7 +46,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
     options = parser.parse_args()
+    if options.table is not None:
+        write_section(options.table, "gpu_parallel", table(results.read(options.out)))
+        return 0
     if not torch.cuda.is_available():
         print("error: this benchmark needs a CUDA device", file=sys.stderr)
         return 2
@@ -123,17 +131,22 @@ def stream_rows(repetitions: int) -> list[Row]:
         model = random_model(folder, torch.bfloat16, torch.device("cuda"))
     if not isinstance(model, AutoGLMPhoneModel):
         raise TypeError(f"the described layout is {type(model).__name__}")
-    samples: dict[str, list[float]] = {}
+    fuse(model)
+    encoder = RecordedEncoder(model, CudaGraphs(model.device), 1, 2**30)
+    jobs = dual_stream.jobs_of(model, encoder.encode)
+    samples: dict[str, list[float]] = {subject: [] for subject in jobs}
     with torch.inference_mode():
-        for subject, job in dual_stream.jobs_of(model).items():
-            samples[subject] = [t * 1e3 for t in _seconds(job, repetitions)]
+        for repetition in range(-2, repetitions):  # in turns; the first two record and compile
+            for subject, job in jobs.items():
+                found = _seconds(job, 1, warm=0)
+                samples[subject] += [found[0] * 1e3] if repetition >= 0 else []
     return dual_stream.rows_of(samples, "9b", torch.get_num_threads())
 
 
-def _seconds(job: Callable[[], object], repetitions: int) -> list[float]:
-    """Of each repetition, the wait for the device included; the first two compile and do not count."""
+def _seconds(job: Callable[[], object], repetitions: int, warm: int = 2) -> list[float]:
+    """Of each repetition, the wait for the device included; the first ``warm`` compile and do not count."""
     times = []
-    for repetition in range(-2, repetitions):
+    for repetition in range(-warm, repetitions):
         torch.cuda.synchronize()
         begun = time.perf_counter()
         job()

@@ -32,6 +32,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "eager": {"decode_graphs": "eager"},
     "no paged attention": {"paged_attention": "off"},
     "streams one after the other": {"dual_streams": False},
+    "layers not fused": {"fused_layers": False},
     "no drafts": {"speculation": False},
 }
 

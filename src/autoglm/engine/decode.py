@@ -19,6 +19,7 @@ from autoglm.model.native.decoder import NO_IMAGES, BlockList, ImageList, Native
 from autoglm.model.native.description import Sizes, unfit
 from autoglm.model.native.library import library
 from autoglm.model.native.placement import place
+from autoglm.model.native.prefill import PrefillKernels
 from autoglm.model.registry import Model
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,10 @@ class DecodeRunner:
     def rows_alike(self) -> int:
         """Steps of at most so many rows are computed alike, bit for bit."""
         return self._decoder.rows_alike
+
+    def prefill(self, kv: KVStore) -> PrefillKernels | None:
+        """The same kernels for steps of more rows; ``None`` where they cannot."""
+        return PrefillKernels.of(self._decoder, kv)
 
     def put(self, chunks: Seq[Chunk]) -> bool:
         """Take a step over; ``False``: it is not one for it, and nothing has changed."""

@@ -17,10 +17,15 @@ from autoglm.model.context import ForwardContext, SequenceSlice
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """What all layers of a step have in common."""
+    """What all layers of a step have in common.
+
+    Attributes:
+        by_kernels: the layers are not computed by these modules, and need no masks.
+    """
 
     rotations: Tensor
     masks: list[Tensor | None]
+    by_kernels: bool = False
 
     @classmethod
     def of(cls, context: ForwardContext, rotations: Tensor) -> AttentionPlan:
@@ -40,6 +45,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layer: int, context: ForwardContext,
     keys, values = context.kv.layer(layer)
     keys.index_copy_(1, context.new_slots, k.transpose(0, 1))
     values.index_copy_(1, context.new_slots, v.transpose(0, 1))
+    return attend_stored(q, layer, context, plan)
+
+
+def attend_stored(q: Tensor, layer: int, context: ForwardContext, plan: AttentionPlan) -> Tensor:
+    """:func:`attend`, with this step's keys and values in the memory already."""
+    keys, values = context.kv.layer(layer)
     if context.paged is not None:
         return context.paged.attention(q, keys, values, context.paged)
     if len(context.sequences) == 1:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,18 @@ from autoglm.model.rope import TextRope
 
 AfterAttention = Callable[[int, Tensor], Tensor]
 """``hook(layer, hidden) -> hidden``, called between self-attention and the MLP (gated cross-attention)."""
+
+
+class LayerKernels(Protocol):
+    """Computes layers instead of these modules, from the same weights; see :mod:`autoglm.model.native.prefill`."""
+
+    def plan(self, context: ForwardContext, rotations: Tensor) -> AttentionPlan | None:
+        """Of a step that is one for them, ``by_kernels``; else ``None``. ``rotations``: as :class:`TextRope` makes
+        them."""
+
+    def run(self, hidden: Tensor, context: ForwardContext, plan: AttentionPlan, first: int, last: int) -> Tensor:
+        """Half layers: ``2 l`` is the attention of layer ``l``, ``2 l + 1`` its feed-forward. A call that ends with
+        the last layer and has both its halves gives ``output_rows`` only."""
 
 
 class SelfAttention(Spread):
@@ -60,7 +74,13 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embeddings, layers and final norm; the head belongs to the whole model."""
+    """Embeddings, layers and final norm; the head belongs to the whole model.
+
+    Attributes:
+        kernels: run the steps that fit them.
+    """
+
+    kernels: LayerKernels | None = None
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -72,7 +92,9 @@ class Decoder(nn.Module):
 
     def plan(self, context: ForwardContext) -> AttentionPlan:
         """Once per step, for all layers."""
-        return AttentionPlan.of(context, self.rope.rotations(context.positions))
+        rotations = self.rope.rotations(context.positions)
+        plan = None if self.kernels is None else self.kernels.plan(context, rotations)
+        return AttentionPlan.of(context, rotations) if plan is None else plan
 
     def run_layers(
         self,
@@ -84,6 +106,8 @@ class Decoder(nn.Module):
         after_attention: AfterAttention | None = None,
     ) -> Tensor:
         """Layers ``first`` to ``last - 1`` on ``hidden [rows, hidden_size]``; the last one gives ``output_rows``."""
+        if plan.by_kernels:
+            return self._run_kernels(hidden, context, plan, first, last, after_attention)
         for index in range(first, last):
             layer = self.layers[index]
             assert isinstance(layer, DecoderLayer)  # for the type checker: ModuleList forgets
@@ -94,6 +118,27 @@ class Decoder(nn.Module):
                 hidden = hidden[context.output_rows]
             hidden = layer.feed_forward(hidden)
         return hidden
+
+    def _run_kernels(
+        self,
+        hidden: Tensor,
+        context: ForwardContext,
+        plan: AttentionPlan,
+        first: int,
+        last: int,
+        after_attention: AfterAttention | None,
+    ) -> Tensor:
+        assert self.kernels is not None
+        run = partial(self.kernels.run, context=context, plan=plan)
+        if after_attention is None:
+            return run(hidden, first=2 * first, last=2 * last) if first < last else hidden
+        done = 2 * first
+        for index in range(first, last):
+            hidden = after_attention(index, run(hidden, first=done, last=2 * index + 1))
+            done = 2 * index + 1
+            if index == len(self.layers) - 1 and context.output_rows is not None:
+                hidden = hidden[context.output_rows]
+        return run(hidden, first=done, last=2 * last)
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
         """All layers, without the final norm (only rows that need logits get it)."""

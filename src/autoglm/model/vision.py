@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,34 @@ class Geometry:
     sin: Tensor
 
 
+class BlockKernels(Protocol):
+    """Computes a tower's blocks instead of these modules; see :mod:`autoglm.model.native.tower`."""
+
+    def fits(self, x: Tensor, geometry: Geometry) -> bool:
+        """Whether these rows are for them."""
+
+    def run(self, x: Tensor, geometry: Geometry) -> Tensor:
+        """All blocks on ``[patches, hidden]``."""
+
+
+class VisionBlocks(nn.ModuleList):
+    """The blocks of a tower.
+
+    Attributes:
+        kernels: run them where they fit.
+    """
+
+    kernels: BlockKernels | None = None
+
+    def forward(self, x: Tensor, geometry: Geometry) -> Tensor:
+        """On ``[patches, hidden]`` of all images."""
+        if self.kernels is not None and self.kernels.fits(x, geometry):
+            return self.kernels.run(x, geometry)
+        for block in self:
+            x = block(x, geometry.cos, geometry.sin, geometry.share)
+        return x
+
+
 class PatchEmbed(nn.Module):
     """The strided Conv3d of the checkpoint, as the product it is on rows that are already patches."""
 
@@ -56,7 +85,10 @@ class VisionAttention(Spread):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: PatchRows) -> Tensor:
         q, k, v = self.qkv(x).view(x.shape[0], 3, self.heads, self.head_dim).unbind(1)
-        q, k = rotate_halves(q, cos, sin), rotate_halves(k, cos, sin)
+        return self.mixed(rotate_halves(q, cos, sin), rotate_halves(k, cos, sin), v, rows)
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor, rows: PatchRows) -> Tensor:
+        """The rest, of rotated queries and keys, each ``[patches, heads, head_dim]``."""
         if rows.comm.size > 1:
             k, v = rows.whole(torch.stack([k, v], 1)).unbind(1)
         wholes, owns = list(rows.lengths), rows.own_lengths
@@ -131,7 +163,7 @@ class VisionTower(nn.Module):
         self.patch_embed = PatchEmbed(config)
         self.post_conv_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.embeddings = PositionTable(config)
-        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
+        self.blocks = VisionBlocks(VisionBlock(config) for _ in range(config.depth))
         self.post_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.downsample = nn.Linear(config.hidden_size * config.merge_size**2, config.out_hidden_size)
         self.merger = PatchMerger(config)
@@ -166,8 +198,7 @@ class VisionTower(nn.Module):
         x = self.post_conv_layernorm(self.patch_embed(share.own(pixels)))
         frames = [(h, w) for t, h, w in grids for _ in range(t)]
         x = x + joined([self.embeddings(*at, *frame) for at, frame in zip(geometry.places, frames, strict=True)])
-        for block in self.blocks:
-            x = block(x, geometry.cos, geometry.sin, share)
+        x = self.blocks(x, geometry)
         x = self.post_layernorm(x).view(x.shape[0] // merge**2, merge * merge * self.config.hidden_size)
         return share.merged().whole(self.merger(self.downsample(x)))
 

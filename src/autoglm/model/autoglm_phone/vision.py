@@ -17,7 +17,7 @@ from autoglm.model.autoglm_phone.stem import ConvStem
 from autoglm.model.layers import RMSNorm, Spread, row_parallel
 from autoglm.model.patches import PatchRows
 from autoglm.model.rope import block_order, vision_rotary
-from autoglm.model.vision import Geometry, PositionTable, VisionBlock
+from autoglm.model.vision import Geometry, PositionTable, VisionBlock, VisionBlocks
 from autoglm.parallel.collectives import ALONE, Communicator
 
 
@@ -52,7 +52,7 @@ class VisionTower(nn.Module):
         self.patch_embed = nn.Linear(values, config.hidden_size)
         self.embeddings = PositionTable(blocks)
         self.pre_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.blocks = nn.ModuleList(VisionBlock(blocks) for _ in range(config.depth))
+        self.blocks = VisionBlocks(VisionBlock(blocks) for _ in range(config.depth))
         self.post_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.projector = Projector(config.hidden_size, hidden_size)
 
@@ -85,8 +85,7 @@ class VisionTower(nn.Module):
         patches = patch_rows(pixels, grid, config.patch_size) if self.stem is None else self.stem(pixels[None])[0]
         x = self.pre_norm(self.patch_embed(share.own(patches)))
         x = x + self.embeddings(*geometry.places[0], *grid)
-        for block in self.blocks:
-            x = block(x, geometry.cos, geometry.sin, share)
+        x = self.blocks(x, geometry)
         return share.whole(self.projector(self.post_norm(x)))
 
     def _check(self, pixels: Tensor, grid: tuple[int, int]) -> None:

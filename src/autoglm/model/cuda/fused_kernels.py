@@ -23,7 +23,7 @@ _COLUMNS = 1024
 def add_norm(x: Tensor, y: Tensor, weight: Tensor, eps: float) -> Tensor:
     """``x + rms_norm(y) * weight``; all ``[rows, size]``, contiguous."""
     out = torch.empty_like(x)
-    _add_norm(x, y, weight, eps, out, None, eps, out)
+    _add(x, y, (weight, eps), out, None, out)
     return out
 
 
@@ -32,36 +32,40 @@ def add_norm_norm(
 ) -> tuple[Tensor, Tensor]:
     """:func:`add_norm`, and ``rms_norm(that) * next_weight``."""
     out, normed = torch.empty_like(x), torch.empty_like(x)
-    _add_norm(x, y, weight, eps, out, next_weight, next_eps, normed)
+    _add(x, y, (weight, eps), out, (next_weight, next_eps), normed)
     return out, normed
 
 
-def _add_norm(
-    x: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    eps: float,
-    out: Tensor,
-    next_weight: Tensor | None,
-    next_eps: float,
-    normed: Tensor,
-) -> None:
+def add_then_norm(x: Tensor, y: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """``x + y``, and ``rms_norm(that) * weight``."""
+    out, normed = torch.empty_like(x), torch.empty_like(x)
+    _add(x, y, None, out, (weight, eps), normed)
+    return out, normed
+
+
+Norm = tuple[Tensor, float]
+
+
+def _add(x: Tensor, y: Tensor, before: Norm | None, out: Tensor, after: Norm | None, normed: Tensor) -> None:
+    """``before``: weight and epsilon of the norm of ``y``; ``after``: of the sum's."""
     rows, size = x.shape
     if not rows:
         return
-    two = next_weight is not None
-    _kernels()["add_norm"][(rows,)](
+    weight, eps = before or after or (x, 0.0)
+    next_weight, next_eps = after or (weight, eps)
+    _add_norm_kernel()[(rows,)](
         x,
         y,
         weight,
         out,
-        next_weight if next_weight is not None else weight,
+        next_weight,
         normed,
         size,
         eps,
         next_eps,
         BLOCK=_power(size),
-        TWO=two,
+        BEFORE=before is not None,
+        AFTER=after is not None,
         num_warps=8 if size >= 1024 else 4,
     )
 
@@ -72,7 +76,7 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     out = torch.empty((rows, width), dtype=gate_up.dtype, device=gate_up.device)
     if rows:
         block = min(_COLUMNS, _power(width))
-        _kernels()["silu_mul"][(rows, -(-width // block))](gate_up, out, width, BLOCK=block)
+        _silu_mul_kernel()[(rows, -(-width // block))](gate_up, out, width, BLOCK=block)
     return out
 
 
@@ -91,7 +95,7 @@ def rotate_and_store(
         return
     kv_heads = keys.shape[0]
     queries = count - 2 * kv_heads
-    _kernels()["rotate_and_store"][(rows,)](
+    _rotate_and_store_kernel()[(rows,)](
         heads,
         torch.view_as_real(rotations),
         keys,
@@ -118,7 +122,7 @@ def rotate_halves(qkv: Tensor, cos: Tensor, sin: Tensor) -> None:
     patches, _, heads, dim = qkv.shape
     if not patches:
         return
-    _kernels()["rotate_halves"][(patches,)](
+    _rotate_halves_kernel()[(patches,)](
         qkv,
         cos,
         sin,
@@ -137,7 +141,7 @@ def round_rows(x: Tensor, largest: float, dtype: torch.dtype) -> tuple[Tensor, T
     out = torch.empty((rows, cols), dtype=torch.float32 if interpreted() else dtype, device=x.device)
     scales = torch.empty(rows, dtype=torch.float32, device=x.device)
     block = _power(cols)
-    _kernels()["round_rows"][(rows,)](
+    _round_rows_kernel()[(rows,)](
         x, out, scales, cols, LARGEST=largest, BLOCK=block, num_warps=16 if block > _WIDE else 8
     )
     return out.to(dtype), scales
@@ -149,32 +153,43 @@ def _power(size: int) -> int:
 
 
 # fmt: off
-# ruff: noqa: N803, PLR0915 - compile-time arguments are written in capitals, as Triton's own are
+# ruff: noqa: N803 - compile-time arguments are written in capitals, as Triton's own are
 
 
 @cache
-def _kernels() -> dict[str, Any]:
-    """Compiled on first use. Triton reads the functions' source, so they are written out here."""
+def _add_norm_kernel() -> Any:
+    """Compiled on first use. Triton reads the function's source, so it is written out here."""
     import triton
     import triton.language as tl
 
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
     def add_norm(x, y, weight, out, next_weight, normed, size, eps, next_eps,  # type: ignore[no-untyped-def]
-                 BLOCK: tl.constexpr, TWO: tl.constexpr):
+                 BLOCK: tl.constexpr, BEFORE: tl.constexpr, AFTER: tl.constexpr):
         row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
         real = column < size
         at = row * size + column
         added = tl.load(y + at, mask=real, other=0.0).to(tl.float32)
-        root = 1.0 / tl.sqrt(tl.sum(added * added, axis=0) / size + eps)
-        scaled = (added * root * tl.load(weight + column, mask=real, other=0.0).to(tl.float32)).to(out.dtype.element_ty)
-        whole = tl.load(x + at, mask=real, other=0.0).to(tl.float32) + scaled.to(tl.float32)
+        if BEFORE:
+            root = 1.0 / tl.sqrt(tl.sum(added * added, axis=0) / size + eps)
+            scale = tl.load(weight + column, mask=real, other=0.0).to(tl.float32)
+            added = (added * root * scale).to(out.dtype.element_ty).to(tl.float32)
+        whole = tl.load(x + at, mask=real, other=0.0).to(tl.float32) + added
         rounded = whole.to(out.dtype.element_ty)
         tl.store(out + at, rounded, mask=real)
-        if TWO:
+        if AFTER:
             again = rounded.to(tl.float32)
             root = 1.0 / tl.sqrt(tl.sum(again * again, axis=0) / size + next_eps)
             scale = tl.load(next_weight + column, mask=real, other=0.0).to(tl.float32)
             tl.store(normed + at, (again * root * scale).to(out.dtype.element_ty), mask=real)
+
+    return add_norm
+
+
+@cache
+def _silu_mul_kernel() -> Any:
+    """As :func:`_add_norm_kernel`."""
+    import triton
+    import triton.language as tl
 
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
     def silu_mul(gate_up, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
@@ -185,6 +200,15 @@ def _kernels() -> dict[str, Any]:
         up = tl.load(gate_up + row * 2 * width + width + column, mask=real, other=0.0).to(tl.float32)
         active = (gate / (1.0 + tl.exp(-gate))).to(out.dtype.element_ty).to(tl.float32)
         tl.store(out + row * width + column, (active * up).to(out.dtype.element_ty), mask=real)
+
+    return silu_mul
+
+
+@cache
+def _rotate_and_store_kernel() -> Any:
+    """As :func:`_add_norm_kernel`."""
+    import triton
+    import triton.language as tl
 
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
     def rotate_and_store(heads, rotations, keys, values, slots, head_stride,  # type: ignore[no-untyped-def]
@@ -224,6 +248,15 @@ def _kernels() -> dict[str, Any]:
         tl.store(keys + to, tl.load(at, mask=rest, other=0.0), mask=rest)
         tl.store(values + to, tl.load(at + KV_HEADS * DIM, mask=whole, other=0.0), mask=whole)
 
+    return rotate_and_store
+
+
+@cache
+def _rotate_halves_kernel() -> Any:
+    """As :func:`_add_norm_kernel`."""
+    import triton
+    import triton.language as tl
+
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
     def rotate_halves(qkv, cos, sin,  # type: ignore[no-untyped-def]
                       ROWS: tl.constexpr, ROW_BLOCK: tl.constexpr, ALL: tl.constexpr,
@@ -243,6 +276,15 @@ def _kernels() -> dict[str, Any]:
         tl.store(at, (first * cos_first - second * sin_first).to(qkv.dtype.element_ty), mask=used)
         tl.store(at + HALF, (second * cos_second + first * sin_second).to(qkv.dtype.element_ty), mask=used)
 
+    return rotate_halves
+
+
+@cache
+def _round_rows_kernel() -> Any:
+    """As :func:`_add_norm_kernel`."""
+    import triton
+    import triton.language as tl
+
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
     def round_rows(x, out, scales, size, LARGEST: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
         row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
@@ -254,10 +296,4 @@ def _kernels() -> dict[str, Any]:
         tl.store(out + row * size + column, code.to(out.dtype.element_ty), mask=real)
         tl.store(scales + row, scale)
 
-    return {
-        "add_norm": add_norm,
-        "silu_mul": silu_mul,
-        "rotate_and_store": rotate_and_store,
-        "rotate_halves": rotate_halves,
-        "round_rows": round_rows,
-    }
+    return round_rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from ctypes import byref, c_int32, c_void_p
+from ctypes import c_int32, c_void_p
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from autoglm.model.context import ImageFeatures, KVStore
 from autoglm.model.native.description import Sizes, describe
-from autoglm.model.native.library import level, library
+from autoglm.model.native.handle import Handle
+from autoglm.model.native.library import library
 from autoglm.model.native.structs import ImageC, RowC
 from autoglm.model.native.sums import RankSums
 from autoglm.model.registry import Model
@@ -107,15 +108,21 @@ class NativeDecoder:
         self._sums = None if model.comm.size == 1 else RankSums(model.comm)
         if self._sums is not None:
             self._description.model.sum, self._description.model.group = self._sums.function, self._sums.group
-        best = level()
-        chosen = best if instructions is None else min(best, instructions)
-        self._handle: int | None = found.autoglm_create(byref(self._description.model), chosen)
-        if self._handle is None:
-            raise RuntimeError("no memory or no threads for the native decoder")
+        self.handle = Handle(self._description.model, instructions)
         self._rows = (RowC * sizes.max_rows)()
         self._logits = torch.empty(sizes.max_rows, self._description.model.head.rows)
         self._address = self._logits.data_ptr()
         self._count = self._wanted = 0
+
+    @property
+    def ranks(self) -> int:
+        """That share the layers."""
+        return self._comm.size
+
+    @property
+    def layers(self) -> int:
+        """Of the model."""
+        return int(self._description.model.layers)
 
     @property
     def rows_alike(self) -> int:
@@ -156,7 +163,7 @@ class NativeDecoder:
         """
         count, wanted = self._count, self._wanted
         self._count = self._wanted = 0
-        status = self._library.autoglm_step(self._handle, self._rows, count, self._address)
+        status = self._library.autoglm_step(self.handle.address, self._rows, count, self._address)
         if self._sums is None:
             return self._logits[:wanted]
         self._sums.check(status)
@@ -166,10 +173,4 @@ class NativeDecoder:
 
     def close(self) -> None:
         """End the threads and free the buffers; safe to call twice."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            self._library.autoglm_destroy(handle)
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
+        self.handle.close()

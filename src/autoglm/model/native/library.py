@@ -7,7 +7,7 @@ from ctypes import POINTER, c_int, c_void_p
 from functools import cache
 
 from autoglm.env import compiled_library
-from autoglm.model.native.structs import ABI, MatrixC, ModelC, RowC
+from autoglm.model.native.structs import ABI, MatrixC, ModelC, PrefillC, RowC
 
 _MODULE = "autoglm.model.native._decode"
 
@@ -42,6 +42,8 @@ def _declare(found: ctypes.CDLL) -> None:
     found.autoglm_destroy.restype = None
     found.autoglm_step.argtypes = [c_void_p, POINTER(RowC), c_int, c_void_p]
     found.autoglm_step.restype = c_int
+    found.autoglm_prefill.argtypes = [c_void_p, POINTER(PrefillC)]
+    found.autoglm_prefill.restype = c_int
     found.autoglm_widen.argtypes = [POINTER(MatrixC), c_void_p, c_int]
     found.autoglm_widen.restype = None
     found.autoglm_choose.argtypes = [c_void_p, c_int, c_void_p, c_void_p, c_int]

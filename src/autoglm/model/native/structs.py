@@ -6,7 +6,7 @@ import ctypes
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from typing import Any, ClassVar
 
-ABI = 5
+ABI = 6
 F32, BF16, INT8, INT4 = range(4)
 """``enum weight_type``"""
 Fields = list[tuple[str, Any]]
@@ -49,7 +49,7 @@ class ModelC(Structure):
         *((n, c_int32) for n in ("hidden", "layers", "heads", "kv_heads", "head_dim", "rotary_pairs", "intermediate")),
         *((n, c_int32) for n in ("vocab", "cross_heads", "cross_kv_heads", "cross_head_dim", "first_fusion")),
         *((n, c_int32) for n in ("gate_rank", "kv_type", "block_size", "max_rows", "max_tokens", "threads")),
-        *((n, c_int32) for n in ("integer_products", "embed_first", "gate_first")),
+        *((n, c_int32) for n in ("integer_products", "embed_first", "gate_first", "halves", "whole")),
         *((n, c_float) for n in ("eps", "gate_scale", "gate_bias")),
         *((n, MatrixC) for n in ("embed", "head", "gate_text")),
         *((n, c_void_p) for n in ("final_norm", "gate_norm", "inv_freq", "rotary_axis", "keys", "values")),
@@ -95,3 +95,22 @@ class RowC(Structure):
     wanted: int
     blocks: int | None
     image: int | None
+
+
+class SequenceC(Structure):
+    """``sequence_t``: one sequence's part of a prefill."""
+
+    _fields_: ClassVar[Fields] = [
+        *((name, c_int32) for name in ("first", "rows", "length", "reserved")),
+        ("slots", c_void_p),
+    ]
+
+
+class PrefillC(Structure):
+    """``prefill_t``"""
+
+    _fields_: ClassVar[Fields] = [
+        *((name, c_int32) for name in ("rows", "sequences", "first", "last", "wanted", "reserved")),
+        *((name, c_void_p) for name in ("input", "output", "rotation", "want")),
+        ("sequence", POINTER(SequenceC)),
+    ]

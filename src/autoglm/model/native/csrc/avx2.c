@@ -4,7 +4,9 @@
 #define VL 8
 #define FORWARD forward_avx2
 #define WIDEN widen_avx2
+#define PREFILL prefill_avx2
 #define CHOOSE choose_avx2
 #include "forward.h"
+#include "prefill.h"
 #include "choose.h"
 #endif

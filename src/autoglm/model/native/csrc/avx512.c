@@ -4,7 +4,9 @@
 #define VL 16
 #define FORWARD forward_avx512
 #define WIDEN widen_avx512
+#define PREFILL prefill_avx512
 #define CHOOSE choose_avx512
 #include "forward.h"
+#include "prefill.h"
 #include "choose.h"
 #endif

@@ -2,6 +2,8 @@
 #define VL 4
 #define FORWARD forward_base
 #define WIDEN widen_base
+#define PREFILL prefill_base
 #define CHOOSE choose_base
 #include "forward.h"
+#include "prefill.h"
 #include "choose.h"

@@ -53,7 +53,7 @@ static void *work(void *argument) {
       pthread_mutex_unlock(&pool->lock);
     }
     if (d->stopping) return NULL;
-    d->forward(w);
+    d->job(w);
   }
 }
 
@@ -62,6 +62,12 @@ static void wake(pool_t *pool) {
   atomic_fetch_add_explicit(&pool->ticket, 1, memory_order_release);
   pthread_cond_broadcast(&pool->work);
   pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_run(decoder_t *d, void (*job)(worker_t *)) {
+  d->job = job;
+  if (d->model.threads > 1) wake(d->pool);
+  job(&d->workers[0]);
 }
 
 static void *memory(size_t count, size_t size, int *failed) {
@@ -140,6 +146,7 @@ void autoglm_destroy(decoder_t *d) {
     free(w->x), free(w->normed), free(w->turned), free(w->weights), free(w->codes), free(w->scores), free(w->pieces);
   }
   free(d->workers);
+  free(d->arena);
   free(d);
 }
 
@@ -148,10 +155,10 @@ decoder_t *autoglm_create(const model_t *model, int level) {
   decoder_t *d = calloc(1, sizeof *d);
   if (!d) return NULL;
   d->model = *model;
-  d->forward = forward_base;
+  d->forward = forward_base, d->prefill = prefill_base, d->lanes = 8;
 #ifdef __x86_64__
-  if (level >= 1) d->forward = forward_avx2;
-  if (level >= 2) d->forward = forward_avx512;
+  if (level >= 1) d->forward = forward_avx2, d->prefill = prefill_avx2, d->lanes = 16;
+  if (level >= 2) d->forward = forward_avx512, d->prefill = prefill_avx512, d->lanes = 32;
   if (level >= 3) d->forward = forward_vnni;
 #endif
   d->workers = calloc((size_t)model->threads, sizeof *d->workers);
@@ -189,8 +196,7 @@ int autoglm_step(decoder_t *d, const row_t *rows, int count, float *logits) {
   d->failed = 0;
   for (int i = 0; i < count; i++)
     if (rows[i].images) d->seeing[d->seeing_count++] = i;
-  if (d->model.threads > 1) wake(d->pool);
-  d->forward(&d->workers[0]);
+  pool_run(d, d->forward);
   return d->failed;
 }
 

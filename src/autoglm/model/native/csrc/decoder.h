@@ -3,9 +3,13 @@
 #define AUTOGLM_DECODER_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#define ABI 5
+#define ABI 6
+#define GROUPED 4  // panels that meet a tile of weights while it is in the caches
+#define KEYS 96    // keys whose scores are held at once
+#define SPREAD_MOST 12
 #define FEW 8  // rows up to which a product goes weight row by weight row
 
 enum weight_type { F32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
@@ -21,7 +25,7 @@ typedef struct {
 } matrix_t;
 
 typedef struct {
-  const float *input_norm, *attended_norm, *mlp_norm, *mlp_out_norm;
+  const float *input_norm, *attended_norm, *mlp_norm, *mlp_out_norm;  // prefill only: the second and the last may be NULL
   matrix_t qkv, out, gate_up, down;
   // gated cross-attention; module < 0: none in this layer
   int32_t module;
@@ -40,11 +44,13 @@ typedef struct {
   int32_t kv_type, block_size, max_rows, max_tokens, threads;
   int32_t integer_products;  // packed weights on whole numbers, where the machine can
   int32_t embed_first, gate_first;  // of this rank's rows of the embedding and of the gate
+  int32_t halves;  // a head's pairs are (i, i + pairs), not (2i, 2i + 1)
+  int32_t whole;   // every row sees all of its sequence, not only what is before it
   float eps, gate_scale, gate_bias;
   matrix_t embed, head, gate_text;
   const float *final_norm, *gate_norm, *inv_freq;
   const int32_t *rotary_axis;  // which of the three positions a pair follows
-  void *keys, *values;         // [layers][kv_heads][slots][head_dim]
+  void *keys, *values;         // [layers][kv_heads][slots][head_dim]; NULL: nobody keeps them (prefill only)
   int64_t layer_stride, head_stride;  // in elements
   const layer_t *layer;
   sum_t sum;  // NULL: one rank has all
@@ -75,6 +81,38 @@ typedef struct {
   int64_t count;
 } piece_t;
 
+// One sequence's part of a prefill.
+typedef struct {
+  int32_t first, rows;      // its rows
+  int32_t length, reserved; // its tokens, these rows included, which are the last of them
+  const int64_t *slots;     // of each token
+} sequence_t;
+
+// Rows through half layers `first` to `last - 1`: half 2l is the attention of layer l, 2l + 1 its feed-forward.
+typedef struct {
+  int32_t rows, sequences, first, last;
+  int32_t wanted, reserved;  // -1: all rows; else so many leave the last layer
+  const float *in;           // [rows][hidden]
+  float *out;                // [rows or wanted][hidden]
+  const float *rotation;     // cosine and sine [rows][pairs][2]
+  const int64_t *want;       // [wanted], ascending
+  const sequence_t *sequence;
+} prefill_t;
+
+// Lanes of one panel that are consecutive rows of one sequence.
+typedef struct {
+  int32_t sequence, first, last;
+} segment_t;
+
+// Rows as lanes (panels.h): panel p holds rows p * lanes to (p + 1) * lanes - 1, feature by feature.
+typedef struct {
+  int32_t rows, panels;
+  float *x, *q, *rotation;  // [panels][width][lanes]; rotation: [panels][pairs][2][lanes]
+  int32_t *length;            // tokens that each lane sees, itself included [panels][lanes]
+  int32_t *begin;             // first segment of each panel, and behind the last [panels + 1]
+  segment_t *segment;
+} batch_t;
+
 typedef struct decoder decoder_t;
 
 // 128 columns of a row in 8 bits (integer.h): lane i of a product takes codes 4i.. and 64 + 4i.., and has one scale.
@@ -95,6 +133,10 @@ typedef struct {
   codes_t *codes;  // a product's rows, rounded [max_rows][widest / 128]
   float *scores;   // [group][max_tokens]
   piece_t *pieces;
+  // prefill, a few panels at once
+  float *panel_normed, *panel_kv, *panel_attended, *panel_activated, *panel_projected;
+  float *panel_weights;  // weight rows of a tile as f32
+  float *panel_scores, *panel_mixed, *panel_keys, *panel_row;
 } worker_t;
 
 struct decoder {
@@ -107,7 +149,16 @@ struct decoder {
   const row_t *rows;
   float *logits;
   int32_t row_count, seeing_count, stopping, failed;  // failed: what `sum` gave
-  void (*forward)(worker_t *);
+  void (*forward)(worker_t *), (*prefill)(worker_t *);
+  // the prefill under way
+  const prefill_t *step;
+  batch_t all, wanted;
+  float *keys, *values;
+  int64_t layer_stride, head_stride;
+  int32_t lanes;
+  char *arena;
+  size_t arena_size;
+  void (*job)(worker_t *);  // what the pool's threads run
   void *pool;
   _Atomic uint32_t arrived, generation;
 };
@@ -117,6 +168,9 @@ void forward_base(worker_t *);
 void forward_avx2(worker_t *);
 void forward_avx512(worker_t *);
 void forward_vnni(worker_t *);
+void prefill_base(worker_t *);
+void prefill_avx2(worker_t *);
+void prefill_avx512(worker_t *);
 void widen_base(const matrix_t *, float *);
 void widen_avx2(const matrix_t *, float *);
 void widen_avx512(const matrix_t *, float *);
@@ -126,5 +180,8 @@ int choose_avx512(const float *, int);
 
 // Wait until all threads of the step are here.
 void pool_barrier(decoder_t *);
+
+// Run `job` on all threads of the decoder, this one among them.
+void pool_run(decoder_t *d, void (*job)(worker_t *));
 
 #endif
