@@ -31,6 +31,9 @@ GLM = Glm4vConfig(
     stop_token_ids=(62,),
 )
 
+LONG = replace(GLM, text=replace(GLM.text, intermediate_size=4128, num_layers=2))
+"""Rows that do not fit into the first cache, of many whole blocks and a part of one."""
+
 
 def test_it_was_built() -> None:
     assert library() is not None
@@ -48,8 +51,8 @@ def phone_model() -> AutoGLMPhoneModel:
     return model
 
 
-def glm_model() -> Glm4vModel:
-    model = Glm4vModel(GLM).eval().requires_grad_(False)
+def glm_model(config: Glm4vConfig = GLM) -> Glm4vModel:
+    model = Glm4vModel(config).eval().requires_grad_(False)
     initialise(model, 0, std=0.2)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in sorted(model.named_parameters()):
@@ -185,6 +188,17 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(instructions: int) -> None:
     for count in (1, 2, 5):
         some = Native(model, 8, 1, instructions, torch.float32).feed(ids[:count], positions, images)
         assert all(torch.equal(out, other) for out, other in zip(some, together[:count], strict=True))
+
+
+@pytest.mark.parametrize("instructions", range(level() + 1))
+def test_long_rows(instructions: int) -> None:
+    model, ids = glm_model(LONG), random_ids(2)
+    positions, images = torch.arange(LENGTH).expand(3, -1), [[NO_IMAGES] * LENGTH] * 2
+    alone = Native(model, 2, 1, instructions, torch.float32).feed(ids[:1], positions, images)
+    both = Native(model, 2, 1, instructions, torch.float32).feed(ids, positions, images)
+    assert torch.equal(alone[0], both[0])
+    expected = in_double(model.double(), ids[0], positions)
+    assert (alone[0] - expected).abs().max() < ERROR * expected.std()
 
 
 def test_only_wanted_rows_come_back() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autoglm.model.glm4v import Glm4vConfig
 from autoglm.model.native.decoder import NO_IMAGES
 from autoglm.model.native.library import level
 from autoglm.model.quantized import SCHEMES, QuantizedLinear, parameter_count
@@ -13,7 +14,18 @@ from autoglm.model.quantized.codes import pack_int4, pack_int8, unpack_int4, unp
 from autoglm.model.quantized.linear import put, quantize, quantized_names
 from autoglm.model.quantized.tiles import in_tiles, out_of_tiles
 from autoglm.model.quantized.unpacking import unpack_natively
-from tests.model.native.test_decoder import COUNT, ERROR, LENGTH, Native, glm_model, in_double, phone_model, random_ids
+from tests.model.native.test_decoder import (
+    COUNT,
+    ERROR,
+    GLM,
+    LENGTH,
+    LONG,
+    Native,
+    glm_model,
+    in_double,
+    phone_model,
+    random_ids,
+)
 
 WHOLE_NUMBERS = 3
 """The level that has instructions for them."""
@@ -70,10 +82,12 @@ def test_layer_is_a_linear_layer(scheme: str, tiles: bool) -> None:
 
 
 @pytest.mark.parametrize("instructions", range(level() + 1))
-@pytest.mark.parametrize("count", [1, COUNT])
+@pytest.mark.parametrize(("config", "count"), [(GLM, 1), (GLM, COUNT), (LONG, 1), (LONG, 2)])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_kernels_compute_with_the_packed_weights(scheme: str, count: int, instructions: int) -> None:
-    model, ids = glm_model(), random_ids(count)
+def test_kernels_compute_with_the_packed_weights(
+    scheme: str, config: Glm4vConfig, count: int, instructions: int
+) -> None:
+    model, ids = glm_model(config), random_ids(count)
     quantize(model, scheme)
     positions = torch.arange(LENGTH).expand(3, -1)
     found = Native(model, count, 1, instructions, torch.float32).feed(ids, positions, [[NO_IMAGES] * LENGTH] * count)
@@ -92,9 +106,10 @@ def test_kernels_compute_with_the_packed_weights(scheme: str, count: int, instru
 
 
 @pytest.mark.parametrize("instructions", range(level() + 1))
+@pytest.mark.parametrize("config", [GLM, LONG])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_whole_numbers_add_little_to_the_error_of_packing(scheme: str, instructions: int) -> None:
-    model, exact, count = glm_model(), glm_model().double(), 9
+def test_whole_numbers_add_little_to_the_error_of_packing(scheme: str, config: Glm4vConfig, instructions: int) -> None:
+    model, exact, count = glm_model(config), glm_model(config).double(), 9
     quantize(model, scheme)
     ids, positions = random_ids(count), torch.arange(LENGTH).expand(3, -1)
     images = [[NO_IMAGES] * LENGTH] * count
