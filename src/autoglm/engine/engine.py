@@ -135,7 +135,13 @@ class Engine:
             check_device(config.quantization, torch.device(device))
             store = env.cache_dir() / "packed"
             model = load_quantized(
-                path, config.quantization, dtype=dtype, device=device, store=store, progress=progress
+                path,
+                config.quantization,
+                dtype=dtype,
+                device=device,
+                store=store,
+                progress=progress,
+                huge_pages=config.huge_pages,
             )
         prompts = PromptBuilder.from_checkpoint(
             path,
@@ -296,7 +302,7 @@ class Engine:
         )
 
     def _run(self, chunks: list[Chunk]) -> None:
-        now, spent = time.perf_counter(), self.clock()
+        now, spent = time.perf_counter(), self.clock() if self.speculator is not None else 0.0
         for chunk in chunks:
             if not chunk.sequence.first_scheduled:
                 chunk.sequence.first_scheduled = now

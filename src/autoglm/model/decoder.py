@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoglm.model.attention import AttentionPlan, attend
 from autoglm.model.config import TextConfig
 from autoglm.model.context import ForwardContext, KVSpec
-from autoglm.model.layers import FusedLinear, RMSNorm, Spread, SwiGLU, row_parallel
+from autoglm.model.layers import Embedding, FusedLinear, RMSNorm, Spread, SwiGLU, row_parallel
 from autoglm.model.rope import TextRope
 
 AfterAttention = Callable[[int, Tensor], Tensor]
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rope = TextRope(config.rotary_dim, config.rope_theta, config.mrope_section)

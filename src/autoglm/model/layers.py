@@ -22,6 +22,13 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.shape, self.weight, self.eps)
 
 
+class Embedding(nn.Embedding):
+    """A table without initial values: on the meta device, drawing them would import torch's compiler (140 MB, 2 s)."""
+
+    def reset_parameters(self) -> None:
+        """The loader, or the initialiser, fills it."""
+
+
 class FusedLinear(nn.Module):
     """One product for several projections of the same input.
 

@@ -1,12 +1,13 @@
-"""Streaming checkpoint loading: a shard is mapped, copied into place tensor by tensor, and let go.
+"""Streaming checkpoint loading: a piece of a shard is mapped, copied into place tensor by tensor, and let go.
 
-Peak host memory is the weights plus one shard. Nothing is skipped: a tensor that is missing, unknown or of
+Peak host memory is the weights plus one piece. Nothing is skipped: a tensor that is missing, unknown or of
 another shape is an error that names it.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,12 @@ from autoglm.parallel.tensor import Sharding
 
 LoadProgress = Callable[[int, int], None]
 """``progress(bytes done, bytes in all)``"""
+Take = Callable[[str, dict[str, Tensor]], None]
+"""Called with a module's name and all parameters read so far, once the module's are complete; it may remove those."""
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_MAPPED_BYTES = 32 * 2**20
+"""Pages of a mapped file count as this process's memory until it is unmapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,11 @@ class Target:
     parameter: str
     start: int
     rows: int
+
+    @property
+    def module(self) -> str:
+        """Of the parameter."""
+        return self.parameter.rpartition(".")[0]
 
 
 def load_checkpoint(
@@ -75,16 +85,18 @@ def fill(
     device: torch.device,
     progress: LoadProgress | None,
     skip: Collection[str] = (),
+    take: Take | None = None,
 ) -> None:
-    """Fill a model that stands on the meta device, but for the tensors named in ``skip``."""
+    """Fill a model that stands on the meta device, but for the tensors named in ``skip`` and what ``take`` takes."""
     targets = checkpoint_targets(model)
     missing = set(targets)
+    waiting = Counter(target.module for target in targets.values())
     skip = model.elsewhere.union(skip)
     shards = shard_files(path)
     total, done = sum(s.stat().st_size for s in shards), 0
     parameters: dict[str, Tensor] = {}
     for shard in shards:
-        for name, tensor in _tensors(shard, model.sharding, skip):
+        for name, tensor in stored_tensors(shard, model.sharding, skip):
             target = targets.get(name)
             if target is None:
                 raise CorruptCheckpointError(f"{shard.name} holds {name}, which this model has not", field=name)
@@ -95,6 +107,9 @@ def fill(
                 parameters[target.parameter] = torch.empty(shape, dtype=dtype or tensor.dtype, device=device)
             _copy(model, name, tensor, target, parameters[target.parameter], shard)
             missing.discard(name)
+            waiting[target.module] -= 1
+            if take is not None and not waiting[target.module]:
+                take(target.module, parameters)
         done += shard.stat().st_size
         if progress is not None:
             progress(done, total)
@@ -152,19 +167,31 @@ def read_json(file: Path) -> dict[str, Any]:
     return raw
 
 
-def _tensors(shard: Path, sharding: Sharding | None, skip: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a file, of each what this rank holds; nothing else is read."""
+def stored_tensors(
+    file: Path, sharding: Sharding | None = None, skip: Collection[str] = ()
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a file in their order there, of each what this rank holds; nothing else is read.
+
+    Raises:
+        CorruptCheckpointError: naming the file.
+    """
+    left: deque[str] | None = None
     try:
-        with safe_open(shard, framework="pt", device="cpu") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                if name in skip:
-                    continue
-                if sharding is None or sharding.cut_of(name) is None:
-                    yield name, tensors.get_tensor(name)
-                else:
-                    yield name, _part(tensors.get_slice(name), name, sharding)
+        while left is None or left:
+            with safe_open(file, framework="pt", device="cpu") as tensors:
+                if left is None:
+                    left = deque(name for name in tensors.offset_keys() if name not in skip)
+                mapped = 0
+                while left and mapped < _MAPPED_BYTES:
+                    name = left.popleft()
+                    if sharding is None or sharding.cut_of(name) is None:
+                        tensor = tensors.get_tensor(name)
+                    else:
+                        tensor = _part(tensors.get_slice(name), name, sharding)
+                    mapped += tensor.nbytes
+                    yield name, tensor
     except (SafetensorError, OSError) as error:
-        raise CorruptCheckpointError(f"{shard} cannot be read: {error}", field=shard.name) from error
+        raise CorruptCheckpointError(f"{file} cannot be read: {error}", field=file.name) from error
 
 
 def _part(stored: Any, name: str, sharding: Sharding) -> Tensor:

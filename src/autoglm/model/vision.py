@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoglm.model.config import VisionConfig
-from autoglm.model.layers import FusedLinear, RMSNorm, Spread, SwiGLU, row_parallel
+from autoglm.model.layers import Embedding, FusedLinear, RMSNorm, Spread, SwiGLU, row_parallel
 from autoglm.model.patches import PatchRows, joined
 from autoglm.model.rope import block_order, rotate_halves, vision_rotary
 from autoglm.parallel.collectives import ALONE, Communicator
@@ -141,7 +141,7 @@ class PositionTable(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.side = config.image_size // config.patch_size
-        self.position_embedding = nn.Embedding(self.side**2, config.hidden_size)
+        self.position_embedding = Embedding(self.side**2, config.hidden_size)
 
     def forward(self, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
         """``[patches, hidden]`` at patch centres ``(row + 0.5) / height``, in fp32, clamped at the border."""

@@ -20,7 +20,7 @@ from autoglm.model.resolve import PACKAGED, resolve_checkpoint
 from autoglm.synthetic import make_checkpoint, make_phone_checkpoint
 from tests.engine.harness import Driver, engine_of, screen, user
 from tests.engine.ranks.harness import replica, with_heads
-from tests.model.native.test_decoder import phone_model
+from tests.model.native.models import phone_model
 
 WORDS = ("Hi", "open the settings and turn on", "一二三", "What is on this screen?")
 SCREENS = tuple(screen(seed) for seed in range(3))

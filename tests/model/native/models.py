@@ -19,6 +19,8 @@ GLM = Glm4vConfig(
     image_token_id=61,
     stop_token_ids=(62,),
 )
+LONG = replace(GLM, text=replace(GLM.text, intermediate_size=4128, num_layers=2))
+"""Rows that do not fit into the first cache, of many whole blocks and a part of one."""
 
 
 def phone_model() -> AutoGLMPhoneModel:
@@ -32,8 +34,8 @@ def phone_model() -> AutoGLMPhoneModel:
     return model
 
 
-def glm_model() -> Glm4vModel:
-    model = Glm4vModel(GLM).eval().requires_grad_(False)
+def glm_model(config: Glm4vConfig = GLM) -> Glm4vModel:
+    model = Glm4vModel(config).eval().requires_grad_(False)
     initialise(model, 0, std=0.2)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in sorted(model.named_parameters()):

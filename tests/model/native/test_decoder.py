@@ -17,7 +17,7 @@ from autoglm.model.native.description import Sizes, unfit
 from autoglm.model.native.library import level, library
 from autoglm.model.registry import Model
 from tests.model.autoglm_phone.models import TINY, USER, Case, random_pixels, run
-from tests.model.native.models import PHONE, glm_model, phone_model
+from tests.model.native.models import LONG, PHONE, glm_model, phone_model
 
 BLOCK, LENGTH, COUNT = 4, 23, 6
 ERROR = 5e-5  # of float32 through four layers, as a share of the logits' deviation
@@ -156,6 +156,17 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(instructions: int) -> None:
     for count in (1, 2, 5):
         some = Native(model, 8, 1, instructions, torch.float32).feed(ids[:count], positions, images)
         assert all(torch.equal(out, other) for out, other in zip(some, together[:count], strict=True))
+
+
+@pytest.mark.parametrize("instructions", range(level() + 1))
+def test_long_rows(instructions: int) -> None:
+    model, ids = glm_model(LONG), random_ids(2)
+    positions, images = torch.arange(LENGTH).expand(3, -1), [[NO_IMAGES] * LENGTH] * 2
+    alone = Native(model, 2, 1, instructions, torch.float32).feed(ids[:1], positions, images)
+    both = Native(model, 2, 1, instructions, torch.float32).feed(ids, positions, images)
+    assert torch.equal(alone[0], both[0])
+    expected = in_double(model.double(), ids[0], positions)
+    assert (alone[0] - expected).abs().max() < ERROR * expected.std()
 
 
 def test_only_wanted_rows_come_back() -> None:

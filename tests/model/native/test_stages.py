@@ -18,7 +18,8 @@ from autoglm.model.registry import Model
 from autoglm.model.stage import StageModel, cut
 from autoglm.parallel.pipeline.partition import Partition, Stage
 from tests.model.autoglm_phone.models import random_pixels
-from tests.model.native.test_decoder import Native, glm_model, phone_model
+from tests.model.native.models import glm_model, phone_model
+from tests.model.native.test_decoder import Native
 
 ROWS, STEPS = 3, 3
 CUTS = [(0, 1), (0, 3), (0, 2, 3), (0, 1, 2, 3)]

@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autoglm.model.glm4v import Glm4vConfig
 from autoglm.model.native.decoder import NO_IMAGES
 from autoglm.model.native.library import level
 from autoglm.model.quantized import SCHEMES, QuantizedLinear, parameter_count
 from autoglm.model.quantized.codes import pack_int4, pack_int8, unpack_int4, unpack_int8
 from autoglm.model.quantized.linear import put, quantize, quantized_names
+from autoglm.model.quantized.tiles import in_tiles, out_of_tiles
 from autoglm.model.quantized.unpacking import unpack_natively
-from tests.model.native.test_decoder import COUNT, ERROR, LENGTH, Native, glm_model, in_double, phone_model, random_ids
+from tests.model.native.models import GLM, LONG, glm_model, phone_model
+from tests.model.native.test_decoder import COUNT, ERROR, LENGTH, Native, in_double, random_ids
 
 WHOLE_NUMBERS = 3
 """The level that has instructions for them."""
@@ -44,19 +47,24 @@ def test_int4_errs_less_than_even_steps() -> None:
     assert (back[5] == 0).all()
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(70, 96), (8, 256), (5, 416), (3, 128)])
 @pytest.mark.parametrize("pack", [pack_int8, pack_int4])
-def test_kernels_unpack_the_same(pack: object) -> None:
-    packed, scales = pack(weights())  # type: ignore[operator]
+def test_kernels_unpack_the_same(pack: object, rows: int, cols: int) -> None:
+    """Whole tiles and blocks, and what is left of both."""
+    packed, scales = pack(torch.randn(rows, cols, generator=torch.Generator().manual_seed(0)))  # type: ignore[operator]
     unpack = unpack_int8 if pack is pack_int8 else unpack_int4
-    found = unpack_natively(packed, scales, 96)
+    tiles = in_tiles(packed, scales)
+    found = unpack_natively(*tiles, cols)
     assert found is not None
     assert torch.equal(found, unpack(packed, scales))
+    assert all(torch.equal(a, b) for a, b in zip(out_of_tiles(*tiles), (packed, scales), strict=True))
 
 
+@pytest.mark.parametrize("tiles", [True, False])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_layer_is_a_linear_layer(scheme: str) -> None:
+def test_layer_is_a_linear_layer(scheme: str, tiles: bool) -> None:
     exact = nn.Linear(96, 70)
-    layer = QuantizedLinear.of(exact, scheme)
+    layer = QuantizedLinear.of(exact, scheme, tiles=tiles)
     x = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         error = (layer(x) - exact(x)).std() / exact(x).std()
@@ -64,10 +72,12 @@ def test_layer_is_a_linear_layer(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("instructions", range(level() + 1))
-@pytest.mark.parametrize("count", [1, COUNT])
+@pytest.mark.parametrize(("config", "count"), [(GLM, 1), (GLM, COUNT), (LONG, 1), (LONG, 2)])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_kernels_compute_with_the_packed_weights(scheme: str, count: int, instructions: int) -> None:
-    model, ids = glm_model(), random_ids(count)
+def test_kernels_compute_with_the_packed_weights(
+    scheme: str, config: Glm4vConfig, count: int, instructions: int
+) -> None:
+    model, ids = glm_model(config), random_ids(count)
     quantize(model, scheme)
     positions = torch.arange(LENGTH).expand(3, -1)
     found = Native(model, count, 1, instructions, torch.float32).feed(ids, positions, [[NO_IMAGES] * LENGTH] * count)
@@ -86,9 +96,10 @@ def test_kernels_compute_with_the_packed_weights(scheme: str, count: int, instru
 
 
 @pytest.mark.parametrize("instructions", range(level() + 1))
+@pytest.mark.parametrize("config", [GLM, LONG])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_whole_numbers_add_little_to_the_error_of_packing(scheme: str, instructions: int) -> None:
-    model, exact, count = glm_model(), glm_model().double(), 9
+def test_whole_numbers_add_little_to_the_error_of_packing(scheme: str, config: Glm4vConfig, instructions: int) -> None:
+    model, exact, count = glm_model(config), glm_model(config).double(), 9
     quantize(model, scheme)
     ids, positions = random_ids(count), torch.arange(LENGTH).expand(3, -1)
     images = [[NO_IMAGES] * LENGTH] * count

@@ -74,4 +74,12 @@ def load_part(
 
     if config.quantization == "none":
         return load_checkpoint(path, dtype=dtype, device=device, progress=progress, prepare=prepare)
-    return load_quantized(path, config.quantization, dtype=dtype, device=device, progress=progress, prepare=prepare)
+    return load_quantized(
+        path,
+        config.quantization,
+        dtype=dtype,
+        device=device,
+        progress=progress,
+        prepare=prepare,
+        huge_pages=config.huge_pages,
+    )

@@ -51,8 +51,11 @@ def unfit(model: Model) -> str | None:
         return f"it is on {model.device}"
     if model.dtype not in _TYPES:
         return f"its dtype is {model.dtype}"
-    if any(isinstance(module, QuantizedLinear) and module.scheme == "fp8" for module in model.modules()):
+    packed = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
+    if any(module.scheme == "fp8" for module in packed):
         return "the kernels do not read fp8 weights"
+    if not all(module.tiles for module in packed):
+        return "its weights were packed for another device"
     return None
 
 

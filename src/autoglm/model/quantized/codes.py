@@ -14,7 +14,8 @@ from torch import Tensor
 GROUP = 32
 CODES = (-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0)
 _SHRINK = (1.0, 0.92, 0.85)
-_ROWS_AT_ONCE = 1024
+_AT_ONCE = 2**19
+"""Weights; packing takes many times their memory meanwhile."""
 
 
 def pack_int8(weight: Tensor, largest: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -22,9 +23,16 @@ def pack_int8(weight: Tensor, largest: Tensor | None = None) -> tuple[Tensor, Te
 
     ``largest``: the largest magnitude of each row, where ``weight`` has some of its columns only.
     """
-    exact = weight.float()
-    scales = (exact.abs().amax(dim=1) if largest is None else largest).clamp_min(1e-30) / 127.0
-    return (exact / scales[:, None]).round_().to(torch.int8), scales
+    scales = (largest_of_rows(weight) if largest is None else largest).clamp_min(1e-30) / 127.0
+    packed = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    for rows in _parts(weight):
+        packed[rows] = (weight[rows].float() / scales[rows, None]).round_().to(torch.int8)
+    return packed, scales
+
+
+def largest_of_rows(weight: Tensor) -> Tensor:
+    """Largest magnitude, float32 ``[rows]``."""
+    return torch.cat([weight[rows].float().abs().amax(dim=1) for rows in _parts(weight)])
 
 
 def unpack_int8(packed: Tensor, scales: Tensor) -> Tensor:
@@ -38,8 +46,7 @@ def pack_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     Byte ``j`` of a group holds column ``j`` in its low half and column ``j + 16`` in its high half. Of several
     scales for a group, the one with the least squared error is taken.
     """
-    starts = range(0, weight.shape[0], _ROWS_AT_ONCE)
-    parts = [_pack_rows(weight[start : start + _ROWS_AT_ONCE].float()) for start in starts]
+    parts = [_pack_rows(weight[rows].float()) for rows in _parts(weight)]
     return torch.cat([packed for packed, _ in parts]), torch.cat([scales for _, scales in parts])
 
 
@@ -49,6 +56,13 @@ def unpack_int4(packed: Tensor, scales: Tensor) -> Tensor:
     groups = packed.view(rows, -1, GROUP // 2).long()
     codes = code_table(packed.device)[torch.cat([groups & 15, groups >> 4], dim=2)]
     return (codes * scales.float().unsqueeze(2)).view(rows, -1)
+
+
+def _parts(weight: Tensor) -> list[slice]:
+    """Rows that are packed together."""
+    rows, cols = weight.shape
+    step = max(1, _AT_ONCE // cols)
+    return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,9 +11,9 @@ from torch import Tensor, nn
 from autoglm.errors import InvalidInputError
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.cuda import packed_kernel
-from autoglm.model.layers import FusedLinear
 from autoglm.model.quantized import fp8
-from autoglm.model.quantized.codes import GROUP, pack_int4, pack_int8, unpack_int4, unpack_int8
+from autoglm.model.quantized.codes import GROUP, largest_of_rows, pack_int4, pack_int8, unpack_int4, unpack_int8
+from autoglm.model.quantized.tiles import in_tiles, out_of_tiles
 from autoglm.model.quantized.unpacking import unpack_natively
 from autoglm.model.registry import Model
 from autoglm.model.sharding import sharding_of
@@ -24,6 +26,7 @@ _BY_COLUMNS = ("o_proj", "down_proj")
 """Layers whose columns are shared out over ranks; of the others, rows."""
 _NAMES = {torch.int8: "int8", torch.uint8: "int4", fp8.DTYPE: "fp8"}
 _ROWS_AT_ONCE = 4096
+"""Whole tiles of packed weights."""
 _CPU = torch.device("cpu")
 
 
@@ -32,6 +35,7 @@ class QuantizedLinear(nn.Module):
     for prefill, where it is small beside the product.
 
     Attributes:
+        tiles: they lie as the CPU's kernels read them (see :mod:`tiles`).
         by_kernel: on CUDA, few rows are multiplied with the weights as they are packed.
     """
 
@@ -40,41 +44,53 @@ class QuantizedLinear(nn.Module):
     scales: Tensor
     bias: Tensor | None
 
-    def __init__(self, packed: Tensor, scales: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, packed: Tensor, scales: Tensor, bias: Tensor | None, *, tiles: bool = False) -> None:
         super().__init__()
         self.register_buffer("packed", packed)
         self.register_buffer("scales", scales)
         self.register_buffer("bias", bias)
         self.scheme = _NAMES[packed.dtype]
+        self.tiles = tiles
         self.rows = packed.shape[0]
         self.cols = packed.shape[1] * (2 if self.scheme == "int4" else 1)
 
     @classmethod
-    def of(cls, module: nn.Module, scheme: str, columns: Communicator = ALONE) -> QuantizedLinear:
-        """From a linear layer. int4 needs a multiple of 32 columns; a layer without is packed as int8.
+    def of(
+        cls, module: nn.Module, scheme: str, columns: Communicator = ALONE, *, tiles: bool = False
+    ) -> QuantizedLinear:
+        """From a linear layer; see :meth:`from_weight`."""
+        bias = getattr(module, "bias", None)
+        weight = module.get_parameter("weight").detach()
+        return cls.from_weight(weight, None if bias is None else bias.detach(), scheme, columns, tiles=tiles)
+
+    @classmethod
+    def from_weight(
+        cls, weight: Tensor, bias: Tensor | None, scheme: str, columns: Communicator = ALONE, *, tiles: bool = False
+    ) -> QuantizedLinear:
+        """From a linear layer's. int4 needs a multiple of 32 columns; a layer without is packed as int8.
 
         ``columns``: the ranks that have the layer's columns together. They agree on the scale of a row, so that what
         they hold together are the codes that one rank would have.
         """
-        weight = module.get_parameter("weight").detach()
-        bias = getattr(module, "bias", None)
         if scheme == "int4" and weight.shape[1] % GROUP == 0:
             packed = pack_int4(weight)
         else:
-            largest = columns.all_gather(weight.float().abs().amax(dim=1)[None], 0).amax(dim=0)
+            largest = columns.all_gather(largest_of_rows(weight)[None], 0).amax(dim=0)
             packed = fp8.pack_fp8(weight, largest) if scheme == "fp8" else pack_int8(weight, largest)
-        return cls(*packed, None if bias is None else bias.detach().float())
+        return cls(*(in_tiles(*packed) if tiles else packed), None if bias is None else bias.float(), tiles=tiles)
 
     def weight_as_float(self) -> Tensor:
         """float32 ``[rows, cols]``."""
-        out = unpack_natively(self.packed, self.scales, self.cols)
-        if out is not None:
-            return out
-        return _UNPACK[self.scheme](self.packed, self.scales)
+        out = unpack_natively(self.packed, self.scales, self.cols) if self.tiles else None
+        return self._unpacked(self.packed, self.scales) if out is None else out
+
+    def _unpacked(self, packed: Tensor, scales: Tensor) -> Tensor:
+        """Of all rows, or of whole tiles."""
+        return _UNPACK[self.scheme](*(out_of_tiles(packed, scales) if self.tiles else (packed, scales)))
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        few = self.by_kernel and 0 < len(x) <= packed_kernel.MOST_ROWS
+        few = self.by_kernel and not self.tiles and 0 < len(x) <= packed_kernel.MOST_ROWS
         if few and self.scheme != "int8" and packed_kernel.works(x.device):
             return packed_kernel.linear(x, self.packed, self.scales, bias)
         if self.scheme == "fp8":
@@ -86,7 +102,7 @@ class QuantizedLinear(nn.Module):
         if self.packed.device.type == "cpu":
             return self.weight_as_float().to(dtype)
         parts = zip(torch.split(self.packed, _ROWS_AT_ONCE), torch.split(self.scales, _ROWS_AT_ONCE), strict=True)
-        return torch.cat([_UNPACK[self.scheme](packed, scales).to(dtype) for packed, scales in parts])
+        return torch.cat([self._unpacked(packed, scales).to(dtype) for packed, scales in parts])
 
 
 _UNPACK = {"int8": unpack_int8, "int4": unpack_int4, "fp8": fp8.unpack_fp8}
@@ -121,20 +137,40 @@ def head_scheme(scheme: str, device: torch.device) -> str:
     return "int8" if scheme != "fp8" and device.type == "cpu" else "fp8"
 
 
+def lies_in_tiles(scheme: str, device: torch.device) -> bool:
+    """Whether a layer of this scheme lies in tiles, to decode on ``device``."""
+    return scheme in SCHEMES and device.type == "cpu"
+
+
 def put(model: Model, name: str, layer: QuantizedLinear) -> None:
     """Put a packed layer in the place of ``name``; the unpacked weights are free then."""
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, layer)
 
 
-def quantize(model: Model, scheme: str, device: torch.device = _CPU) -> None:
-    """Pack a loaded model's layers one after the other, where they are, to decode on ``device``; the ranks that share
-    the model do so together."""
+def columns_of(model: Model, name: str) -> Communicator:
+    """The ranks that have the columns of the layer ``name`` together."""
+    return model.comm if name.endswith(_BY_COLUMNS) else ALONE
+
+
+def quantize(
+    model: Model, scheme: str, device: torch.device = _CPU, keep: Callable[[str, QuantizedLinear], None] | None = None
+) -> None:
+    """Pack a loaded model's layers that are not yet, one after the other, to decode on ``device``; the ranks that share
+    the model do so together.
+
+    ``keep`` gives the model a layer, by name; ``None``: as :func:`put`.
+    """
     for name in quantized_names(model):
         module = model.get_submodule(name)
-        assert isinstance(module, nn.Linear | FusedLinear)
-        columns = model.comm if name.endswith(_BY_COLUMNS) else ALONE
-        put(model, name, QuantizedLinear.of(module, scheme_of(name, scheme, device), columns))
+        if isinstance(module, QuantizedLinear):
+            continue
+        made = scheme_of(name, scheme, device)
+        layer = QuantizedLinear.of(module, made, columns_of(model, name), tiles=lies_in_tiles(made, device))
+        if keep is None:
+            put(model, name, layer)
+        else:
+            keep(name, layer)
 
 
 def check_packing(model: Model, scheme: str, size: int) -> None:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from autoglm.model.loading import shard_files
+from autoglm.errors import CorruptCheckpointError
+from autoglm.model.loading import shard_files, stored_tensors
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 KEPT = 4
 """Files kept; the one not used for longest goes first."""
 
@@ -38,19 +39,20 @@ class QuantizedStore:
             digest.update(_digest(file).encode())
         return self.directory / f"{scheme}-{digest.hexdigest()[:32]}.safetensors"
 
-    def read(self, file: Path) -> dict[str, Tensor] | None:
-        """The tensors; ``None`` if there are none, or they are damaged."""
+    def read(self, file: Path, install: Callable[[Iterable[tuple[str, Tensor]]], bool]) -> bool:
+        """Give ``install`` the tensors, by name; ``False`` if there are none, they are damaged, or it refuses them."""
         try:
             if _digest(file) != _sidecar(file).read_text(encoding="ascii"):
                 raise ValueError("its digest does not match")
-            tensors = load_file(file)
+            if not install(stored_tensors(file)):
+                raise ValueError("it holds other tensors")
             os.utime(file)
         except FileNotFoundError:
-            return None
-        except (OSError, ValueError, SafetensorError) as error:
+            return False
+        except (OSError, ValueError, CorruptCheckpointError) as error:
             log.warning("%s is made again: %s", file, error)
-            return None
-        return tensors
+            return False
+        return True
 
     def write(self, file: Path, tensors: dict[str, Tensor]) -> None:
         """Keep them; a folder that cannot be written is only logged, since nothing is lost but time."""

@@ -12,7 +12,10 @@ _TYPES = {torch.int8: INT8, torch.uint8: INT4}
 
 
 def unpack_natively(packed: Tensor, scales: Tensor, cols: int) -> Tensor | None:
-    """float32 ``[rows, cols]``; ``None`` where the kernels cannot: not built, not on the CPU, odd widths, fp8."""
+    """float32 ``[rows, cols]`` of weights in tiles.
+
+    ``None`` where the kernels cannot: not built, not on the CPU, odd widths, fp8.
+    """
     found = library()
     if found is None or packed.device.type != "cpu" or cols % 32 or packed.dtype not in _TYPES:
         return None

@@ -6,6 +6,8 @@
 #define WIDEN widen_avx2
 #define PREFILL prefill_avx2
 #define PEAK peak_avx2
+#define CHOOSE choose_avx2
 #include "forward.h"
 #include "prefill.h"
+#include "choose.h"
 #endif

@@ -6,6 +6,8 @@
 #define WIDEN widen_avx512
 #define PREFILL prefill_avx512
 #define PEAK peak_avx512
+#define CHOOSE choose_avx512
 #include "forward.h"
 #include "prefill.h"
+#include "choose.h"
 #endif

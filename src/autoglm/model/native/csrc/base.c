@@ -4,5 +4,7 @@
 #define WIDEN widen_base
 #define PREFILL prefill_base
 #define PEAK peak_base
+#define CHOOSE choose_base
 #include "forward.h"
 #include "prefill.h"
+#include "choose.h"

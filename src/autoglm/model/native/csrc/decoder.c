@@ -206,16 +206,14 @@ int autoglm_step(decoder_t *d, const row_t *rows, int count, const float *before
 int autoglm_choose(float *logits, int vocab, const int64_t *ids, const float *amounts, int count) {
   float kept[count > 0 ? count : 1];
   for (int i = 0; i < count; i++) kept[i] = logits[ids[i]], logits[ids[i]] -= amounts[i];
-  float top[16];
-  int best = 0;
-  for (int i = 0; i < 16; i++) top[i] = logits[0];
-  int i = 0;
-  for (; i + 16 <= vocab; i += 16)
-    for (int j = 0; j < 16; j++) top[j] = logits[i + j] > top[j] ? logits[i + j] : top[j];
-  float largest = top[0];
-  for (int j = 1; j < 16; j++) largest = top[j] > largest ? top[j] : largest;
-  for (; i < vocab; i++) largest = logits[i] > largest ? logits[i] : largest;
-  while (best < vocab - 1 && logits[best] != largest) best++;
-  for (i = 0; i < count; i++) logits[ids[i]] = kept[i];
+#ifdef __x86_64__
+  const int level = autoglm_level();
+  const int best = level >= 2   ? choose_avx512(logits, vocab)
+                   : level == 1 ? choose_avx2(logits, vocab)
+                                : choose_base(logits, vocab);
+#else
+  const int best = choose_base(logits, vocab);
+#endif
+  for (int i = count - 1; i >= 0; i--) logits[ids[i]] = kept[i];
   return best;
 }

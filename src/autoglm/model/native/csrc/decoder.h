@@ -14,8 +14,10 @@
 
 enum weight_type { F32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
 
-// rows x cols, row by row. INT8: one scale per row. INT4: groups of 32 columns; byte j of a group holds
-// column j in its low half and column j + 16 in its high half, as indices into CODES; one bf16 scale per group.
+// rows x cols, row by row; packed weights by tiles of 4 rows, and in a tile by blocks of 128 columns: the 4 rows' first
+// blocks, then their second blocks... (the last tile and the last block may be smaller). INT8: one scale per row. INT4: groups
+// of 32 columns; byte j of a group holds column j in its low half and column j + 16 in its high half, as indices into CODES;
+// one bf16 scale per group, in the order of the groups.
 typedef struct {
   int32_t type, rows, cols, reserved;
   const void *data, *scales;
@@ -169,7 +171,7 @@ struct decoder {
   _Atomic uint32_t arrived, generation;
 };
 
-// Per instruction set: a step, and a whole matrix as f32.
+// Per instruction set: a step, a whole matrix as f32, and the index of the largest number.
 void forward_base(worker_t *);
 void forward_avx2(worker_t *);
 void forward_avx512(worker_t *);
@@ -183,6 +185,9 @@ double peak_avx512(int rounds);
 void widen_base(const matrix_t *, float *);
 void widen_avx2(const matrix_t *, float *);
 void widen_avx512(const matrix_t *, float *);
+int choose_base(const float *, int);
+int choose_avx2(const float *, int);
+int choose_avx512(const float *, int);
 
 // Wait until all threads of the step are here.
 void pool_barrier(decoder_t *);

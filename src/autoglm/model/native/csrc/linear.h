@@ -8,16 +8,22 @@
 #define WIDE 6  // weight rows at once with rows as lanes
 
 INLINE void widen_as(const matrix_t *m, const int type, int r, float *out) {
-  const char *base = (const char *)m->data + (size_t)r * row_bytes(type, m->cols);
-  if (type == INT4) {
-    const uint16_t *scales = (const uint16_t *)m->scales + (size_t)r * (m->cols / GROUP);
-    for (int g = 0; g < m->cols / GROUP; g++)
-      for (int p = 0; p < GROUP / VL; p++)
-        store(out + g * GROUP + p * VL, nibbles((const uint8_t *)base + g * 16, p) * bf16(scales[g]));
+  if (type == F32 || type == BF16) {
+    const char *row = (const char *)m->data + (size_t)r * row_bytes(type, m->cols);
+    for (int k = 0; k < m->cols; k += VL) store(out + k, load_as(type, row, k));
     return;
   }
-  float scale = type == INT8 ? ((const float *)m->scales)[r] : 1.0f;
-  for (int k = 0; k < m->cols; k += VL) store(out + k, load_as(type, base, k) * scale);
+  for (int b = 0; b * BLOCK < m->cols; b++, out += BLOCK) {
+    const int width = block_width(m, b);
+    const char *codes = block_codes(m, type, r, b, width);
+    if (type == INT8)
+      for (int k = 0; k < width; k += VL) store(out + k, load_as(INT8, codes, k) * ((const float *)m->scales)[r]);
+    else
+      for (int g = 0; g < width / GROUP; g++)
+        for (int p = 0; p < GROUP / VL; p++)
+          store(out + g * GROUP + p * VL,
+                nibbles((const uint8_t *)codes + g * 16, p) * bf16(block_scales(m, r, b, width)[g]));
+  }
 }
 
 // One weight row as f32.
