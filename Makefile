@@ -3,9 +3,9 @@
 
 PYTHON ?= python3
 VENV := .venv
-# Processes that share the tests, each file of tests in one of them; 0: all in one. Tests of ranks wait by spinning and
-# need two cores to themselves, so more than one process needs more cores than two.
-TEST_WORKERS ?= 0
+# Processes that share the tests, each file of tests in one of them; 0: none but pytest's own. Tests marked
+# whole_machine wait for other processes by spinning: they follow when the rest is done, in one process.
+TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -60,7 +60,10 @@ demo-headless: $(VENV)/.installed-demo system-demo ## the same, then it ends: st
 # --- quality -----------------------------------------------------------------------------------------------------
 
 test: $(VENV)/.installed-dev system-test ## all tests, slow suites in their quick form
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(TEST_WORKERS) --dist loadfile
+	@export OMP_NUM_THREADS=1; status=0; \
+	$(BIN)/python -m pytest -m "not slow and not whole_machine" -n $(TEST_WORKERS) --dist loadfile || status=$$?; \
+	$(BIN)/python -m pytest -m "not slow and whole_machine" || status=$$?; \
+	exit $$status
 
 test-all: $(VENV)/.installed-dev system-test ## slow suites in full, too
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -90,6 +93,7 @@ bench: $(VENV)/.installed-bench .cache/bench/converter/.installed ## side by sid
 	@$(BIN)/python -m benchmarks.speculation
 	@$(BIN)/python -m benchmarks.idle_prefill
 	@$(BIN)/python -m benchmarks.sharing
+	@$(BIN)/python -m benchmarks.history
 	@$(BIN)/python -m benchmarks.report
 
 bench-parallel: $(VENV)/.installed-bench system-test ## collectives, codes, pipelines; slow links need root (network namespaces)

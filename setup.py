@@ -8,6 +8,7 @@ from setuptools import Extension, setup
 
 NATIVE_DECODE = Path("src/autoglm/model/native/csrc")
 NATIVE_CACHE = Path("src/autoglm/cache/local/native")
+NATIVE_PATCHES = Path("src/autoglm/prompt/native/csrc")
 NATIVE_WIRE = Path("src/autoglm/parallel/native/csrc")
 
 EXTENSIONS = [
@@ -31,6 +32,12 @@ EXTENSIONS = [
         sources=[str(source) for source in sorted(NATIVE_WIRE.glob("*.c"))],
         depends=[str(header) for header in sorted(NATIVE_WIRE.glob("*.h"))],
         extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-ffp-contract=off", "-g0", "-Wall", "-Wextra"],
+        optional=True,
+    ),
+    Extension(
+        "autoglm.prompt.native._patches",
+        sources=[str(NATIVE_PATCHES / "patches.c")],
+        extra_compile_args=["-O3", "-std=gnu11", "-g0", "-Wall", "-Wextra"],
         optional=True,
     ),
 ]

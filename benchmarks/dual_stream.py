@@ -20,6 +20,7 @@ from statistics import median
 
 import torch
 
+from autoglm.engine.encoder import Encode
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.autoglm_phone.config import AutoGLMPhoneConfig, FusionConfig, PhoneTextConfig, PhoneVisionConfig
 from autoglm.model.context import ForwardContext, KVStore, SequenceSlice
@@ -40,7 +41,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     size, repetitions = ("narrow", 3) if options.quick else ("wide", options.repetitions)
     start = os.getloadavg()[0]
-    jobs = _jobs(_model(size))
+    jobs = jobs_of(_model(size))
     samples: dict[str, list[float]] = {name: [] for name in jobs}
     with torch.inference_mode():
         for repetition in range(repetitions + 1):
@@ -92,21 +93,25 @@ def rows_of(samples: dict[str, list[float]], size: str, threads: int) -> list[Ro
     return rows
 
 
-def _jobs(model: AutoGLMPhoneModel) -> dict[str, Callable[[], object]]:
+def jobs_of(model: AutoGLMPhoneModel, encode: Encode | None = None) -> dict[str, Callable[[], object]]:
+    """Each stream alone, one after the other, and side by side, on the model's device; ``encode``: the image stream,
+    if not the model's own way."""
     generator = torch.Generator().manual_seed(1)
-    patch = model.config.vision.patch_size
-    pixels = [torch.randn(3, _GRID[0] * patch, _GRID[1] * patch, generator=generator)]
+    patch, device = model.config.vision.patch_size, model.device
+    pixels = [torch.randn(3, _GRID[0] * patch, _GRID[1] * patch, generator=generator).to(device)]
     grids = [(1, *_GRID)]
-    kv = KVStore(model.kv_spec, TEXT_TOKENS, model.device)
+    kv = KVStore(model.kv_spec, TEXT_TOKENS, device)
     positions, _ = model.rope_positions(TEXT_TOKENS, [])
     whole = SequenceSlice(0, TEXT_TOKENS, TEXT_TOKENS, None, 0)
-    context = ForwardContext(positions, torch.arange(TEXT_TOKENS), [whole], kv)
-    hidden = model.embed_tokens(torch.randint(0, model.vocab_size, (TEXT_TOKENS,), generator=generator))
+    context = ForwardContext(positions.to(device), torch.arange(TEXT_TOKENS, device=device), [whole], kv)
+    ids = torch.randint(0, model.vocab_size, (TEXT_TOKENS,), generator=generator)
+    hidden = model.embed_tokens(ids.to(device))
+    image = partial(encode or model.encode_images, pixels, grids)
     return {
-        "image alone": partial(model.encode_images, pixels, grids),
+        "image alone": image,
         "text alone": partial(model.text_stream, hidden, context),
-        BASELINE: partial(model.encode_dual, pixels, grids, hidden, context, parallel=False),
-        "side by side": partial(model.encode_dual, pixels, grids, hidden, context, parallel=True),
+        BASELINE: partial(model.run_streams, image, hidden, context, parallel=False),
+        "side by side": partial(model.run_streams, image, hidden, context, parallel=True),
     }
 
 

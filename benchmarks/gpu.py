@@ -1,7 +1,8 @@
 """Both layouts at 9 B shapes on a CUDA device: first token, time per token, shares of the device's own ceilings.
 
     python -m benchmarks.gpu                     random bf16 weights, 1080x2400 screenshots, batches of 1, 8 and 32
-    python -m benchmarks.gpu --quantization fp8 --out benchmarks/results/gpu_fp8.json
+    python -m benchmarks.gpu --subjects autoglm  without the forms in which one part is off
+    python -m benchmarks.gpu --table docs/gpu.md only writes the table of the result into that page
     python -m benchmarks.gpu --smoke             the same code on the CPU: tiny shapes, small pictures
 
 TTFT runs from the PNG's bytes to the first token, decoding and processing included. TPOT is the median of the steps in
@@ -18,12 +19,15 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import msgspec
 import torch
 from PIL import Image
 
@@ -31,6 +35,7 @@ from autoglm.engine import Engine, EngineConfig
 from autoglm.errors import AutoGLMError, InvalidInputError
 from autoglm.messages import ChatMessage, Failed, ImagePart, Output, SamplingParams, Submit, TextPart
 from autoglm.model.quantized.linear import quantize
+from autoglm.model.registry import Model
 from autoglm.prompt import Prompt
 from benchmarks import results
 from benchmarks.gpu_models import (
@@ -44,10 +49,24 @@ from benchmarks.gpu_models import (
 )
 from benchmarks.gpu_peer import Peer, synchronize
 from benchmarks.results import Failure, Load, Result, Row
+from benchmarks.rows import table, write_section
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
-PEER = "transformers"
+PEER, ALL_ON = "transformers", "autoglm"
+FORMS: dict[str, dict[str, Any]] = {
+    ALL_ON: {},
+    "autoglm, steps not recorded": {"decode_graphs": "off", "encoder_graphs": 0},
+    "autoglm, keys gathered": {"paged_attention": "gather"},
+    "autoglm, layers not fused": {"fused_layers": False},
+    "autoglm, fp8": {"quantization": "fp8"},
+    "autoglm, fp8 by torch": {"quantization": "fp8", "packed_kernels": False},
+    "autoglm, int4": {"quantization": "int4"},
+}
+"""What is measured of our engine: everything on, each part off, and packed weights."""
+_PEER_TOKENS = 33
+"""Of the baseline, whose tokens take their time and vary little."""
+TTFT, BUILD = "TTFT of a screenshot", "its part on the host"
 _TEXT = "open the shop and look for a blue lamp. " * 12
 
 
@@ -115,11 +134,11 @@ def _timed(device: torch.device, job: Any) -> float:
 
 
 def screenshot(size: tuple[int, int], seed: int) -> bytes:
-    """A PNG that no other seed makes: noise at an eighth of the size, enlarged."""
+    """A PNG that no other seed makes: squares of 8 pixels, of random colours."""
     noise = torch.Generator().manual_seed(seed)
     small = torch.randint(0, 256, (size[1] // 8, size[0] // 8, 3), generator=noise, dtype=torch.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(small.numpy()).resize(size).save(buffer, "PNG")
+    Image.fromarray(small.numpy()).resize(size, Image.Resampling.NEAREST).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -158,36 +177,75 @@ def ask(engine: Engine, questions: list[list[ChatMessage]], new_tokens: int) -> 
     return first, steps
 
 
-def measure_layout(plan: Plan, folder: Path, layout: str, config: EngineConfig, found: Ceilings) -> list[Row]:
-    """All rows of one layout, whose configuration is in ``folder``; the baseline's, where it knows the layout."""
-    model = random_model(folder, plan.dtype, plan.device)
-    if config.quantization != "none":
-        quantize(model, config.quantization, plan.device)
-    engine = engine_of(model, folder, config)
-    prompt = engine.prompts.build(question(plan, 0, image=True))
-    text = engine.prompts.build(question(plan, 0, image=False))
-    row = partial(Row, size=plan.size, threads=torch.get_num_threads(), precision=_precision(plan, config))
-    try:
-        ours = _ours(plan, layout, engine)
-    finally:
-        engine.close()
-    patches = _patches(prompt)
-    del engine
-    step = {rows: bytes_of_a_step(model, rows, len(text.token_ids) + plan.new_tokens // 2) for rows in plan.batches}
-    work = operations_of_a_prompt(model, len(prompt.token_ids), patches)
+def measure_layout(
+    plan: Plan, folder: Path, layout: str, forms: Mapping[str, EngineConfig], found: Ceilings
+) -> list[Row]:
+    """All rows of one layout, whose configuration is in ``folder``; the baseline's, where it knows the layout.
+
+    Args:
+        forms: what is measured, by name; those of one packing one after the other, for they share the weights.
+    """
+    model: Model | None = None
+    packed = "none"
+    measured: dict[str, dict[str, list[float]]] = {}
+    shares: list[Row] = []
+    for name, config in forms.items():
+        if model is None or config.quantization != packed:
+            model = None  # before the next one is made
+            _free(plan.device)
+            model, packed = random_model(folder, plan.dtype, plan.device), config.quantization
+            if packed != "none":
+                quantize(model, packed, plan.device)
+        engine = engine_of(model, folder, config)
+        try:
+            prompt = engine.prompts.build(question(plan, 0, image=True))
+            text = engine.prompts.build(question(plan, 0, image=False))
+            measured[name] = _ours(plan, layout, engine)
+        finally:
+            engine.close()
+        del engine
+        _free(plan.device)
+        row = _row(plan, name, config)
+        shares += _shares(plan, model, row, layout, measured[name], (prompt, text), found)
     del model
     _free(plan.device)
     theirs = _theirs(plan, Peer(folder, plan.dtype, plan.device), prompt, text) if layout == "glm4v" else {}
     _free(plan.device)
-    rows = [_time(row, f"{layout} {case}", "autoglm", times, theirs.get(case)) for case, times in ours.items()]
-    rows += [_time(row, f"{layout} {case}", PEER, times, None) for case, times in theirs.items()]
-    shares = {_case(n): size / found.bandwidth / median(ours[_case(n)]) for n, size in step.items()}
-    shares["TTFT of a screenshot"] = work / found.operations / median(ours["TTFT of a screenshot"])
-    for case, share in shares.items():
-        of = "operations" if case.startswith("TTFT") else "bandwidth"
-        made = partial(row, case=f"{layout} {case}", subject="autoglm", metric=f"share of {of}", unit="share")
-        rows.append(made(value=share, best=share, baseline="", ratio=None, repetitions=plan.repetitions))
-    return rows
+    rows: list[Row] = []
+    for name, config in forms.items():
+        baseline, against = (PEER, theirs) if name == ALL_ON else (ALL_ON, measured.get(ALL_ON, {}))
+        row = _row(plan, name, config)
+        rows += [_time(row, f"{layout} {c}", times, baseline, against.get(c)) for c, times in measured[name].items()]
+    peer = _row(plan, PEER, EngineConfig())
+    return rows + [_time(peer, f"{layout} {c}", times, "", None) for c, times in theirs.items()] + shares
+
+
+def _row(plan: Plan, subject: str, config: EngineConfig) -> Any:
+    precision = config.quantization if config.quantization != "none" else str(plan.dtype).removeprefix("torch.")
+    return partial(Row, subject=subject, size=plan.size, threads=torch.get_num_threads(), precision=precision)
+
+
+def _shares(
+    plan: Plan,
+    model: Model,
+    row: Any,
+    layout: str,
+    times: Mapping[str, list[float]],
+    prompts: tuple[Prompt, Prompt],
+    found: Ceilings,
+) -> list[Row]:
+    """Of what the device could do at most, had it nothing else to do."""
+    prompt, text = prompts
+    work = operations_of_a_prompt(model, len(prompt.token_ids), _patches(prompt))
+    values = {TTFT: ("operations", work / found.operations / median(times[TTFT]))}
+    for rows in plan.batches:
+        size = bytes_of_a_step(model, rows, len(text.token_ids) + plan.new_tokens // 2)
+        values[_case(rows)] = ("bandwidth", size / found.bandwidth / median(times[_case(rows)]))
+    made = partial(row, unit="share", baseline="", ratio=None, repetitions=plan.repetitions)
+    return [
+        made(case=f"{layout} {case}", metric=f"share of {of}", value=share, best=share)
+        for case, (of, share) in values.items()
+    ]
 
 
 def _case(rows: int) -> str:
@@ -197,10 +255,14 @@ def _case(rows: int) -> str:
 def _ours(plan: Plan, layout: str, engine: Engine) -> dict[str, list[float]]:
     """Seconds by case. The first runs compile and record, and do not count."""
     image = layout == "autoglm_phone"  # there every step reads the screenshot
-    times: dict[str, list[float]] = {"TTFT of a screenshot": []}
+    times: dict[str, list[float]] = {TTFT: [], BUILD: []}
     for repetition in range(-2, plan.repetitions):
-        first, _ = ask(engine, [question(plan, 100 + repetition, image=True)], 1)
-        times["TTFT of a screenshot"] += [first] if repetition >= 0 else []
+        asked = question(plan, 100 + repetition, image=True)
+        first, _ = ask(engine, [asked], 1)
+        begun = time.perf_counter()
+        engine.prompts.build(asked)
+        times[BUILD].append(time.perf_counter() - begun)
+        times[TTFT] += [first] if repetition >= 0 else []
     for rows in plan.batches:
         ask(engine, [question(plan, 1000 + n, image=image) for n in range(rows)], plan.new_tokens)
         _, steps = ask(engine, [question(plan, 2000 + n, image=image) for n in range(rows)], plan.new_tokens)
@@ -210,25 +272,25 @@ def _ours(plan: Plan, layout: str, engine: Engine) -> dict[str, list[float]]:
 
 def _theirs(plan: Plan, peer: Peer, prompt: Prompt, text: Prompt) -> dict[str, list[float]]:
     peer.seconds(prompt, 1, 1)
-    times = {"TTFT of a screenshot": [peer.seconds(prompt, 1, 1) for _ in range(plan.repetitions)]}
+    times = {TTFT: [peer.seconds(prompt, 1, 1) for _ in range(plan.repetitions)]}
     for rows in plan.batches:
         peer.seconds(text, rows, 2)
-        one, many = peer.seconds(text, rows, 1), peer.seconds(text, rows, plan.new_tokens)
-        times[_case(rows)] = [max(many - one, 1e-9) / (plan.new_tokens - 1)]
+        tokens = min(plan.new_tokens, _PEER_TOKENS)
+        one, many = peer.seconds(text, rows, 1), peer.seconds(text, rows, tokens)
+        times[_case(rows)] = [max(many - one, 1e-9) / (tokens - 1)]
     return times
 
 
-def _time(row: Any, case: str, subject: str, times: list[float], baseline: list[float] | None) -> Row:
+def _time(row: Any, case: str, times: list[float], baseline: str, against: list[float] | None) -> Row:
     value = median(times) * 1e3
     made: Row = row(
         case=case,
-        subject=subject,
         metric="latency",
         unit="ms",
         value=value,
         best=min(times) * 1e3,
-        baseline="" if baseline is None else PEER,
-        ratio=None if baseline is None else results.ratio(value, median(baseline) * 1e3, "ms"),
+        baseline="" if against is None else baseline,
+        ratio=None if against is None else results.ratio(value, median(against) * 1e3, "ms"),
         repetitions=len(times),
     )
     return made
@@ -238,10 +300,6 @@ def _patches(prompt: Prompt) -> int:
     return sum(t * h * w for t, h, w in (placed.image.grid for placed in prompt.images))
 
 
-def _precision(plan: Plan, config: EngineConfig) -> str:
-    return config.quantization if config.quantization != "none" else str(plan.dtype).removeprefix("torch.")
-
-
 def _free(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
@@ -249,7 +307,7 @@ def _free(device: torch.device) -> None:
 
 
 def _measure(
-    options: argparse.Namespace, plan: Plan, config: EngineConfig, found: Ceilings
+    options: argparse.Namespace, plan: Plan, forms: Mapping[str, EngineConfig], found: Ceilings
 ) -> tuple[list[Row], list[Failure]]:
     rows: list[Row] = []
     failures: list[Failure] = []
@@ -260,7 +318,7 @@ def _measure(
         for layout in options.layouts:
             write_model_config(folder, layout, ids, smoke=plan.smoke)
             try:
-                rows += measure_layout(plan, folder, layout, config, found)
+                rows += measure_layout(plan, folder, layout, forms, found)
             except (AutoGLMError, RuntimeError) as error:
                 failures.append(failure(case=layout, reason=str(error)))
     return rows, failures
@@ -273,16 +331,14 @@ def run(options: argparse.Namespace) -> Result:
         device=plan.device.type,
         max_running=max(plan.batches),
         native_decode=False,
-        decode_graphs="eager" if plan.smoke else options.decode_graphs,
-        paged_attention=options.paged_attention,
-        quantization=options.quantization,
-        encoder_graphs=options.encoder_graphs,
+        decode_graphs="eager" if plan.smoke else "auto",
         kv_cache_bytes=16 * 2**20 if plan.smoke else None,
         max_batch_tokens=1024 if plan.smoke else 8192,
     )
+    forms = {name: msgspec.structs.replace(config, **FORMS[name]) for name in FORMS if name in options.subjects}
     start = os.getloadavg()[0]
     found = ceilings(plan)
-    rows, failures = _measure(options, plan, config, found)
+    rows, failures = _measure(options, plan, forms, found)
     end = os.getloadavg()[0]
     card = torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else "CPU"
     return Result(
@@ -291,15 +347,13 @@ def run(options: argparse.Namespace) -> Result:
         commit=results.commit(ROOT),
         machine=results.machine(),
         load=Load(start=start, end=end, highest=max(start, end)),
-        versions={"torch": str(torch.__version__), "cuda": str(torch.version.cuda)},
+        versions={name: version(name) for name in ("torch", "transformers", "triton")}
+        | {"cuda": str(torch.version.cuda)},
         settings={
             "device": card,
             "screen": "x".join(map(str, plan.screen)),
             "bandwidth": f"{found.bandwidth / 1e9:.1f} GB/s",
             "operations": f"{found.operations / 1e12:.3f} TFLOP/s",
-            "decode_graphs": config.decode_graphs,
-            "paged_attention": config.paged_attention,
-            "encoder_graphs": str(config.encoder_graphs),
         },
         rows=rows,
         failures=failures,
@@ -309,6 +363,9 @@ def run(options: argparse.Namespace) -> Result:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and write the result; status 1 if a layout failed, 2 if there is no device."""
     options = _arguments(arguments)
+    if options.table is not None:
+        write_section(options.table, "gpu", table(results.read(options.out)))
+        return 0
     try:
         result = run(options)
     except InvalidInputError as error:
@@ -328,12 +385,10 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--decode-graphs", choices=("auto", "eager", "off"), default="auto")
-    parser.add_argument("--paged-attention", choices=("auto", "kernel", "gather", "off"), default="auto")
-    parser.add_argument("--quantization", choices=("none", "fp8", "int4"), default="none")
-    parser.add_argument("--encoder-graphs", type=int, default=2)
+    parser.add_argument("--subjects", nargs="+", choices=FORMS, default=list(FORMS), help="forms of our engine")
     parser.add_argument("--tokenizer", type=Path, help="folder of a synthetic checkpoint; default: one made now")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
     return parser.parse_args(arguments)
 
 

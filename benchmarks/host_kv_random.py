@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from autoglm.cache import ImageOrdinals
-from autoglm.cache.host import ChainNames, Entry, HostTier, TensorTransfer
+from autoglm.cache.host import ChainNames, Entry, HostTier
+from autoglm.cache.host.transfer import TensorTransfer
 
 _BLOCKS, _PAGES, _SIZE = 64, 96, 4
 _HEADS, _DIM = 2, 64  # a block of 8 KiB: four size classes

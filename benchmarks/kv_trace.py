@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoglm.cache import ImageOrdinals, KVCache
-from autoglm.cache.host import ChainNames, HostTier, NoTransfer
+from autoglm.cache.host import ChainNames, HostTier
+from autoglm.cache.host.transfer import NoTransfer
 from autoglm.cache.shields import Shield
 
 BLOCK_TOKENS = 512

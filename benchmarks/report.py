@@ -13,10 +13,10 @@ from pathlib import Path
 
 from benchmarks import decode, plot, results
 from benchmarks.results import Result, Row
+from benchmarks.rows import with_section
 from benchmarks.side_by_side import RESULT, ROOT
 from benchmarks.subjects import BASELINE, SUBJECTS
 
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 PLOT, DECODE_PLOT = "images/side_by_side.svg", "images/decode.svg"
 
 _CASES = {
@@ -54,7 +54,11 @@ def main() -> int:
     plot.draw(result, options.docs / PLOT)
     plot.draw_decoding(decoding, options.docs / DECODE_PLOT)
     text = options.readme.read_text(encoding="utf-8")
-    options.readme.write_text(with_figures(text, figures(result)), encoding="utf-8")
+    text = with_section(text, "bench", figures(result))
+    card = options.result.parent / "gpu.json"
+    if card.exists():
+        text = with_section(text, "gpu", gpu_figures(results.read(card)))
+    options.readme.write_text(text, encoding="utf-8")
     return 0
 
 
@@ -112,12 +116,25 @@ def figures(result: Result) -> str:
     return "\n".join(lines) + "\n\n" + about
 
 
-def with_figures(text: str, new: str) -> str:
-    """``text`` with what is between the markers replaced; raises :class:`ValueError` if they are not there once."""
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise ValueError(f"the text must hold {START} and, after it, {END}, once each")
-    head, rest = text.split(START)
-    return f"{head}{START}\n{new}\n{END}{rest.split(END)[1]}"
+def gpu_figures(result: Result) -> str:
+    """The README's sentence on a GPU."""
+    found = {(r.case, r.subject, r.metric): r for r in result.rows}
+
+    def ours(case: str, metric: str = "latency", subject: str = "autoglm") -> Row:
+        return found[f"glm4v {case}", subject, metric]
+
+    steps = [ours(f"TPOT of {rows}") for rows in (1, 8, 32)]
+    times = ", ".join(f"{row.value:.1f}" for row in steps)
+    ratios = ", ".join(f"{row.ratio:.1f}" for row in steps if row.ratio is not None)
+    share = ours("TPOT of 1", "share of bandwidth").value
+    whole, host = ours("TTFT of a screenshot").value, ours("its part on the host").value
+    theirs = ours("TTFT of a screenshot", subject=BASELINE).value
+    return (
+        f"On one {result.settings['device']}, 9 B shapes, bf16: {times} ms a token at batches of 1, 8 and 32 "
+        f"({ratios} times {BASELINE}, which records no steps; {share:.0%} of the card's copy bandwidth at 1), and "
+        f"{whole:.0f} ms from a {result.settings['screen']} PNG to the first token, {host:.0f} of them on the host's "
+        f"processor ({BASELINE}, from processed pixels: {theirs:.0f}): [docs/gpu.md](docs/gpu.md)."
+    )
 
 
 def table(rows: list[Row]) -> str:

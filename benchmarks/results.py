@@ -159,7 +159,8 @@ def now() -> str:
 
 
 def commit(root: Path) -> str:
-    """Short commit id, with ``-dirty`` when tracked files differ from it; ``unknown`` outside a repository."""
+    """Short commit id, with ``-dirty`` when tracked files differ from it; outside a repository what the environment's
+    ``AUTOGLM_COMMIT`` says (a copy on a lent machine), else ``unknown``."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude=*"],
@@ -169,7 +170,7 @@ def commit(root: Path) -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("AUTOGLM_COMMIT", "unknown")
     return done.stdout.strip()
 
 

@@ -1,4 +1,5 @@
-"""One tiny checkpoint for all suites, no time limit for random tests, and reports that a process can send on."""
+"""One tiny checkpoint for all suites, no time limit for random tests, which tests want the whole machine to themselves,
+and reports that a process can send on."""
 
 from __future__ import annotations
 
@@ -19,6 +20,19 @@ settings.load_profile("untimed")
 if not torch.cuda.is_available():
     # Before anything imports Triton: its kernels then run on the CPU, one program after the other.
     os.environ["TRITON_INTERPRET"] = "1"
+
+_ROOT = Path(__file__).parent
+WHOLE_MACHINE = ("engine/pipeline", "engine/ranks", "parallel")
+"""Suites of several processes that wait for each other by spinning: beside others' work they starve and time out."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of :data:`WHOLE_MACHINE`."""
+    suites = [_ROOT / suite for suite in WHOLE_MACHINE]
+    for item in items:
+        if any(item.path.is_relative_to(suite) for suite in suites):
+            item.add_marker(pytest.mark.whole_machine)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from benchmarks import gpu, results
 
 def test_smoke_form(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    assert gpu.main(["--smoke", "--tokenizer", str(checkpoint), "--out", str(out)]) == 0
+    forms = ["autoglm", "autoglm, keys gathered", "autoglm, fp8"]
+    assert gpu.main(["--smoke", "--tokenizer", str(checkpoint), "--out", str(out), "--subjects", *forms]) == 0
     result = results.read(out)
     found = {(r.case, r.subject, r.metric): r for r in result.rows}
     for layout in ("glm4v", "autoglm_phone"):

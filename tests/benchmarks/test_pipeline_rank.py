@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks import pipeline
 from benchmarks.pipeline_rank import throughput
 from tests.engine.harness import engine_of
@@ -26,6 +28,7 @@ def test_every_request_is_answered_in_full(checkpoint: Path) -> None:
     engine.close()
 
 
+@pytest.mark.whole_machine
 def test_two_ranks_measure_their_bubble(checkpoint: Path) -> None:
     config = {"pipeline_parallel_size": 2, "pipeline_bounds": "0,2", "native_decode": False, "prefix_caching": False}
     config |= {"threads": 2, "kv_cache_bytes": 8_000_000}

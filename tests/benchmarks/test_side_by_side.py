@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import report, results
 from benchmarks.results import Result, Row
+from benchmarks.rows import with_section
 from benchmarks.side_by_side import ROOT
 
 
@@ -79,7 +80,7 @@ def test_the_baseline_has_no_ratio_and_the_others_do(result: Result) -> None:
 
 def test_report_writes_page_plot_and_figures(result: Result, result_file: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n", encoding="utf-8")
+    readme.write_text("before\n<!-- bench:start -->\nold\n<!-- bench:end -->\nafter\n", encoding="utf-8")
     done = run("report", "--result", str(result_file), "--docs", str(tmp_path), "--readme", str(readme))
     assert done.returncode == 0, done.stderr
     text = readme.read_text(encoding="utf-8")
@@ -158,7 +159,17 @@ def test_unknown_keys_in_a_result_file_are_refused(result_file: Path, tmp_path: 
         results.read(other)
 
 
-@pytest.mark.parametrize("text", ["", f"{report.END}{report.START}", f"{report.START}{report.START}{report.END}"])
+_START, _END = "<!-- bench:start -->", "<!-- bench:end -->"
+
+
+@pytest.mark.parametrize("text", ["", f"{_END}{_START}", f"{_START}{_START}{_END}"])
 def test_a_readme_without_the_markers_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="bench:start"):
-        report.with_figures(text, "new")
+        with_section(text, "bench", "new")
+
+
+def test_the_sentence_on_a_gpu_is_of_its_result() -> None:
+    result = results.read(ROOT / "benchmarks" / "results" / "gpu.json")
+    step = next(r for r in result.rows if (r.case, r.subject, r.metric) == ("glm4v TPOT of 8", "autoglm", "latency"))
+    assert f"{step.value:.1f}" in report.gpu_figures(result)
+    assert result.settings["device"] in report.gpu_figures(result)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+import pytest
+
+from autoglm.engine import Engine, EngineConfig
 from benchmarks import results, speculation
 from benchmarks.speculation import Case, Plan, Tally
 from benchmarks.speculation_cases import Episode, words
@@ -18,9 +22,16 @@ def test_rows_of_hand_made_figures() -> None:
     assert rows[speculation.ON, "drafts accepted"].value == 50 / 80
 
 
-def test_random_weights(tmp_path: Path) -> None:
+def test_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both engines answer, with the same tokens (or :meth:`Pair.ask` raises), and repeated questions are drafted."""
-    plan = Plan(tasks=0, questions=1, sizes=("tiny",), repetitions=1)
+
+    def engine_on_a_clock(checkpoint: Path, config: EngineConfig) -> Engine:
+        engine = Engine.from_checkpoint(checkpoint, config)
+        engine.clock = itertools.count().__next__  # a step costs the same whatever its rows: drafts always pay
+        return engine
+
+    monkeypatch.setattr(speculation, "_engine", engine_on_a_clock)
+    plan = Plan(tasks=0, questions=1, sizes=("tiny",), repetitions=1, phone_repetitions=0)
     again, never = speculation.random_weights(plan, tmp_path)
     rows = [row for case in (again, never) for row in speculation.rows_of(case)]
     assert not [problem for row in rows for problem in results.row_problems(row)]

@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from autoglm.cache import ImageOrdinals, KVCache, Node, Worth
 from autoglm.cache.blocks import BlockPool
-from autoglm.cache.host import ChainNames, HostTier, NoTransfer
+from autoglm.cache.host import ChainNames, HostTier
+from autoglm.cache.host.transfer import NoTransfer
 
 SIZE, BLOCKS = 4, 10
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoglm.cache import ImageOrdinals, KVCache, Node, SessionHints
-from autoglm.cache.host import ChainNames, HostTier, NoTransfer
+from autoglm.cache.host import ChainNames, HostTier
+from autoglm.cache.host.transfer import NoTransfer
 
 SIZE = 4
 

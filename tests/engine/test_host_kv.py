@@ -26,9 +26,9 @@ def layout(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: p
     return checkpoint if request.param == "glm4v" else make_phone_checkpoint(tmp_path_factory.mktemp("phone"))
 
 
-def pool(checkpoint: Path, blocks: int) -> int:
+def pool(checkpoint: Path, blocks: int, **options: Any) -> int:
     """Bytes of a pool of that many blocks."""
-    engine = engine_of(checkpoint)
+    engine = engine_of(checkpoint, **options)
     size = engine.model.kv_spec.bytes_per_token * engine.config.block_size * blocks
     engine.close()
     return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from autoglm.engine import Engine
+from autoglm.engine.process import EngineProcess, main
 from autoglm.messages import (
     Cancel,
     ChatMessage,
@@ -126,3 +129,26 @@ def test_the_server_goes_away(child: Child) -> None:
 def test_garbage_ends_it(child: Child) -> None:
     child.socket.sendall(b"\xff\xff\xff\xff garbage")
     assert child.process.wait(120) == 0
+
+
+def test_no_collection_of_garbage_walks_what_was_loaded(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[tuple[int, int]] = []
+
+    def serve(process: EngineProcess, engine: Engine) -> None:
+        found.append((len(gc.get_objects()), gc.get_freeze_count()))
+        engine.close()
+        process._connection.close()
+
+    monkeypatch.setattr(EngineProcess, "serve", serve)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    ours, theirs = socket.socketpair()
+    command = ["--fd", str(theirs.detach()), "--model", str(checkpoint), "--config", '{"kv_cache_bytes": 8000000}']
+    try:
+        with ours:
+            assert main(command) == 0
+    finally:
+        gc.unfreeze()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    ((walked, left_alone),) = found
+    assert walked < left_alone / 100

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor
 
-from autoglm.engine.sampling import SamplerState, sample
+from autoglm.engine.sampling import SamplerState, best_at_once, sample, sample_row
 from autoglm.messages import SamplingParams
 from tests.engine.harness import GREEDY, Driver, engine_of, screen, user
 
@@ -184,3 +184,35 @@ def test_the_answer_tag_ends_and_is_not_shown(checkpoint: Path) -> None:
     result = driver.ask([user("Hi")], msgspec.structs.replace(GREEDY, logit_bias={end: 100.0}))
     assert result.text == ""
     assert result.tokens == [end]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    drafts=st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=4),
+    before=st.lists(st.integers(0, 6), max_size=8),
+    frequency=st.sampled_from([0.0, 0.2, 1.5]),
+    presence=st.sampled_from([0.0, 0.5]),
+    drawn=st.sets(st.integers(0, 3)),
+    seed=st.integers(0, 999),
+)
+def test_all_rows_at_once_as_one_by_one(
+    drafts: list[list[int]], before: list[int], frequency: float, presence: float, drawn: set[int], seed: int
+) -> None:
+    rows = sum(len(draft) + 1 for draft in drafts)
+    logits = torch.randn(rows, VOCAB, generator=torch.Generator().manual_seed(seed))
+    states = []
+    for index in range(len(drafts)):
+        temperature = 1.0 if index in drawn else 0.0
+        one = state(temperature=temperature, seed=1, frequency_penalty=frequency, presence_penalty=presence)
+        for token in before:
+            one.record(token)
+        states.append(one)
+    found = best_at_once(logits.clone(), list(zip(states, drafts, strict=True)))
+    row = 0
+    for index, (one, draft) in enumerate(zip(states, drafts, strict=True)):
+        assert (found[index] is None) == (index in drawn)
+        for place, token in enumerate((*draft, -1)):
+            if (tokens := found[index]) is not None:
+                assert tokens[place] == sample_row(logits.clone(), row + place, one).token
+                one.record(token)
+        row += len(draft) + 1

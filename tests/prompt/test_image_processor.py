@@ -20,6 +20,7 @@ from autoglm.errors import (
     UnsupportedCheckpointError,
 )
 from autoglm.prompt import Glm4vImageProcessor, ImageOptions, PhoneImageProcessor, smart_resize
+from autoglm.prompt.native import library
 from autoglm.prompt.synthetic_images import screenshot
 
 OFFICIAL = ImageOptions(shortest_edge=12544, longest_edge=9_633_792)
@@ -47,6 +48,20 @@ def test_bit_equal_to_the_reference(height: int, width: int) -> None:
     assert ours.pixels.dtype == np.float32
     np.testing.assert_array_equal(ours.pixels, theirs["pixel_values"])
     assert ours.num_tokens * 4 == len(ours.pixels)
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.integers(0, 999))
+@settings(max_examples=30, deadline=None)
+def test_compiled_rows_are_those_of_numpy(rows: int, columns: int, merge: int, frames: int, seed: int) -> None:
+    assert library.library() is not None  # the tests' environment has a compiler
+    options = replace(ImageOptions(), patch_size=6, merge_size=merge, temporal_patch_size=frames)
+    processor = Glm4vImageProcessor(options)
+    shape = (rows * merge * 6, columns * merge * 6, 3)
+    image = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    compiled = processor._patchify(image, rows * merge, columns * merge)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("autoglm.prompt.image_processor.patch_rows", lambda *_: None)
+        assert np.array_equal(processor._patchify(image, rows * merge, columns * merge), compiled)
 
 
 @pytest.mark.parametrize(

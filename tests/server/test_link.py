@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import sys
+import threading
 
 import pytest
 
 from autoglm.errors import EngineUnavailableError
 from autoglm.messages import ChatMessage, SamplingParams, Submit
 from autoglm.server import EngineLink, LinkState
+from autoglm.server.link import _end
 
 SUBMIT = Submit(id="one", messages=[ChatMessage("user", "Hi")], sampling=SamplingParams())
 LEGAL = {
@@ -82,3 +85,21 @@ async def test_closing_at_once() -> None:
     link.start()
     await link.close()
     assert link.pid is None
+
+
+async def test_the_status_of_an_engine_that_ends_as_it_is_told_to_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    reap, waitpid = threading.Event(), os.waitpid
+
+    def late(pid: int, options: int) -> tuple[int, int]:
+        reap.wait()
+        return waitpid(pid, options)
+
+    monkeypatch.setattr(os, "waitpid", late)  # asyncio's thread, for this moment, has not come round to it
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(3)")
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        ending = asyncio.create_task(_end(process, 60.0))
+        await asyncio.sleep(0)
+    finally:
+        reap.set()
+    assert await ending == 3

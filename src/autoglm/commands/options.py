@@ -46,6 +46,8 @@ _HELP = {
     "evict_dropped": "evict first what only images need that the dialogue no longer shows",
     "native_decode": "decode on the compiled kernels where they fit",
     "native_prefill": "prefill on the compiled kernels where they fit",
+    "packed_kernels": "on CUDA, decode with packed weights by kernel",
+    "fused_layers": "on CUDA, fuse what stands between a layer's products",
     "paged_attention": "decode on CUDA through block tables: by kernel, by gathering, the quicker one, or not",
     "decode_graphs": "record decode steps as CUDA graphs; eager: the same steps, not recorded",
     "encoder_graphs": "screen sizes whose encoding is kept recorded on CUDA; 0: off",

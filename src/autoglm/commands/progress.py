@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-from autoglm.model.loading import LoadProgress
+if TYPE_CHECKING:
+    from autoglm.model.loading import LoadProgress
 
 
 @contextmanager

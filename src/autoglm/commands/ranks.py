@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from autoglm.engine.ranks.worker import REFUSED
+from autoglm.engine.ranks.messages import REFUSED
 from autoglm.parallel.world import World
 
 log = logging.getLogger(__name__)

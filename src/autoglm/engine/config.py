@@ -40,6 +40,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         evict_dropped: KV and features of images that a dialogue no longer shows are evicted first.
         native_decode: decode on the compiled kernels where they fit; off, on torch.
         native_prefill: steps of more rows on them, too, in float32 on one rank; off, on torch. Needs native_decode.
+        packed_kernels: on CUDA, steps of few rows read fp8 and int4 weights as they are packed.
+        fused_layers: on CUDA, what stands between a layer's products in few kernels.
         paged_attention: of decode steps on CUDA: by kernel, by gathering, as measured at the start, or off, and each
             sequence on its own.
         decode_graphs: record decode steps as CUDA graphs; ``eager``: the same steps, not recorded, on any device.
@@ -95,6 +97,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     evict_dropped: bool = True
     native_decode: bool = True
     native_prefill: bool = True
+    packed_kernels: bool = True
+    fused_layers: bool = True
     paged_attention: Literal["auto", "kernel", "gather", "off"] = "auto"
     decode_graphs: Literal["auto", "eager", "off"] = "auto"
     encoder_graphs: int = 2

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from autoglm.engine.ranks.group import RankGroup
 from autoglm.engine.ranks.loading import check_device
 from autoglm.engine.ranks.replica import runner_of, start_replica
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
-from autoglm.engine.sampling import Choice
+from autoglm.engine.sampling import Choice, best_at_once
 from autoglm.engine.scheduler import Chunk, Scheduler
 from autoglm.engine.sequence import Sequence
 from autoglm.engine.sharing import Sharing
@@ -302,12 +303,15 @@ class Engine:
         logits = self.runner.run(chunks)
         for chunk in chunks:
             self.scheduler.computed(chunk.known)
+        sampling = [(chunk, chunk.sampled) for chunk in chunks if chunk.sampled]  # what is emitted changes the count
+        best: Iterable[list[int] | None] = repeat(None)
+        if logits.device.type != "cpu":
+            best = best_at_once(logits, [(chunk.sequence.sampler, chunk.draft) for chunk, _ in sampling])
         row = accepted = 0
-        for chunk in chunks:
-            if sampled := chunk.sampled:
-                self.decode_steps += chunk.sequence.generated > 0
-                accepted += settle(chunk, logits, row, self.scheduler.computed, self._emit)
-                row += sampled
+        for (chunk, sampled), tokens in zip(sampling, best, strict=False):
+            self.decode_steps += chunk.sequence.generated > 0
+            accepted += settle(chunk, logits, row, self.scheduler.computed, self._emit, tokens)
+            row += sampled
         self.accepted_tokens += accepted
         if self.speculator is not None:
             self.speculator.ran(chunks, self.clock() - spent, accepted)

@@ -11,7 +11,8 @@ from math import ceil
 import torch
 
 from autoglm.cache import ImageOrdinals
-from autoglm.cache.host import ChainNames, HostTier, TensorTransfer
+from autoglm.cache.host import ChainNames, HostTier
+from autoglm.cache.host.transfer import TensorTransfer
 from autoglm.engine.config import EngineConfig
 from autoglm.errors import InvalidInputError
 from autoglm.model.context import ForwardContext, KVStore, SequenceSlice

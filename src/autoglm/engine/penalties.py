@@ -5,6 +5,8 @@ The phone client asks for temperature 0 and a frequency penalty, so this is on t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,6 +48,19 @@ class CountPenalties:
         """Token ids, and what :meth:`apply` takes off each."""
         count = len(self._places)
         return self._ids[:count].tolist(), self._amounts[:count].tolist()
+
+    def amounts_after(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
+        """As :meth:`amounts`, had ``tokens`` been generated, too."""
+        ids, amounts = self.amounts()
+        for token in dict.fromkeys(tokens):
+            amount = self._frequency * (self._counts.get(token, 0) + tokens.count(token)) + self._presence
+            place = self._places.get(token)
+            if place is None:
+                ids.append(token)
+                amounts.append(amount)
+            else:
+                amounts[place] = amount
+        return ids, amounts
 
     @property
     def addresses(self) -> tuple[int, int, int]:

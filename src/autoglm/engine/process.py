@@ -7,6 +7,7 @@ Talks frames over an inherited socket (see :mod:`autoglm.messages`). Ends with s
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import signal
 import socket
@@ -135,6 +136,8 @@ def main(argv: list[str] | None = None) -> int:
         engine = Engine.from_checkpoint(options.model, config, process.progress)
         if engine.ranks is not None:
             engine.ranks.end_process = True  # the server starts another
+        gc.collect()
+        gc.freeze()  # what importing and loading made stays: no collection walks all of it in the middle of a step
         process.serve(engine)
     except (BrokenPipeError, ConnectionResetError):
         log.info("the server is gone")

@@ -19,8 +19,10 @@ from autoglm.engine.sequence import Sequence
 from autoglm.engine.static_decode import StaticDecode, wanted
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice
+from autoglm.model.cuda.layers import fuse
 from autoglm.model.native.prefill import PrefillKernels
 from autoglm.model.native.tower import TowerKernels
+from autoglm.model.quantized.linear import multiply_by_kernel
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
 
@@ -38,6 +40,10 @@ class ModelRunner:
         self._dual_streams = config.dual_streams
         self._visual = visual
         self.encoder = ImageEncoder.of(model, visual, config)
+        model.decoder.kernels = model.visual.blocks.kernels = None  # an engine before may have set them
+        multiply_by_kernel(model, config.packed_kernels)
+        if model.device.type == "cuda" and config.fused_layers:
+            fuse(model)
         scratch = 1 if wanted(config, model.device) else 0
         self._kv = KVStore(model.kv_spec, (num_blocks + scratch) * block_size, model.device)
         self._offsets = torch.arange(block_size)

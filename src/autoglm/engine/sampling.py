@@ -77,6 +77,10 @@ class SamplerState:
         """Where :attr:`greedy_by_counts`: token ids, and what is taken off the logits of each before the arg-max."""
         return ([], []) if self._penalties is None else self._penalties.amounts()
 
+    def amounts_after(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
+        """As :meth:`count_amounts`, had ``tokens`` been generated, too."""
+        return ([], []) if self._penalties is None else self._penalties.amounts_after(tokens)
+
     def record(self, token: int) -> None:
         """Account for a generated token."""
         self.generated += 1
@@ -147,3 +151,40 @@ def sample(logits: Tensor, states: Sequence[SamplerState]) -> list[Choice]:
 def sample_row(logits: Tensor, row: int, state: SamplerState) -> Choice:
     """A token from a row of fp32 ``logits [rows, vocab]`` (which may be overwritten)."""
     return state.best(logits, row) if state.greedy_by_counts else state.choose(logits[row])
+
+
+@torch.inference_mode()
+def best_at_once(logits: Tensor, runs: Sequence[tuple[SamplerState, Sequence[int]]]) -> list[list[int] | None]:
+    """Arg-max tokens of all runs in one exchange with the device, which one row at a time would wait for each time.
+
+    Args:
+        logits: fp32 ``[rows, vocab]`` (may be overwritten), the runs' rows in order.
+        runs: of each sequence its state and the tokens drafted for it: it has a row more than drafts, and a row's
+            penalties have seen the drafts before it. So a token is the right one where those were.
+
+    Returns:
+        tokens of each run; ``None`` where they are not the arg-max of raw logits less :meth:`~.count_amounts`.
+    """
+    if not any(state.greedy_by_counts for state, _ in runs):
+        return [None] * len(runs)
+    places: list[tuple[int, int]] = []
+    amounts: list[float] = []
+    row = 0
+    for state, drafted in runs:
+        if state.greedy_by_counts:
+            for count in range(len(drafted) + 1):
+                ids, less = state.amounts_after(drafted[:count])
+                places += [(row + count, token) for token in ids]
+                amounts += less
+        row += len(drafted) + 1
+    if places:
+        index = torch.tensor(places, device=logits.device)
+        logits[index[:, 0], index[:, 1]] -= torch.tensor(amounts, device=logits.device)
+    best: list[int] = logits[:row].argmax(dim=-1).tolist()
+    found: list[list[int] | None] = []
+    row = 0
+    for state, drafted in runs:
+        end = row + len(drafted) + 1
+        found.append(best[row:end] if state.greedy_by_counts else None)
+        row = end
+    return found

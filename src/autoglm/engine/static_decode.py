@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,7 +21,6 @@ from autoglm.engine.decode import decoding_rows, is_text, longest_context, row_p
 from autoglm.engine.row_buffers import RowBuffers, RowInputs
 from autoglm.engine.rows import visual_spans
 from autoglm.engine.scheduler import Chunk
-from autoglm.model.attention import AttentionPlan
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.autoglm_phone.model import TextStream
 from autoglm.model.context import ForwardContext, KVStore
@@ -151,7 +151,7 @@ class StaticDecode:
         assert isinstance(model, AutoGLMPhoneModel)  # only its step gives a stream
         context = _context(self._buffers.inputs(rows, width, self._attention), self._kv)
         context.visual = visual_spans(chunks)
-        plan = AttentionPlan(stream.plan.rotations[:rows], [])
+        plan = replace(stream.plan, rotations=stream.plan.rotations[:rows])
         return model.compute_logits(model.join(TextStream(stream.hidden[:rows], plan), context))
 
 

@@ -45,6 +45,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layer: int, context: ForwardContext,
     keys, values = context.kv.layer(layer)
     keys.index_copy_(1, context.new_slots, k.transpose(0, 1))
     values.index_copy_(1, context.new_slots, v.transpose(0, 1))
+    return attend_stored(q, layer, context, plan)
+
+
+def attend_stored(q: Tensor, layer: int, context: ForwardContext, plan: AttentionPlan) -> Tensor:
+    """:func:`attend`, with this step's keys and values in the memory already."""
+    keys, values = context.kv.layer(layer)
     if context.paged is not None:
         return context.paged.attention(q, keys, values, context.paged)
     if len(context.sequences) == 1:

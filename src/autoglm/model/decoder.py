@@ -22,13 +22,13 @@ AfterAttention = Callable[[int, Tensor], Tensor]
 class LayerKernels(Protocol):
     """Computes layers instead of these modules, from the same weights; see :mod:`autoglm.model.native.prefill`."""
 
-    def fits(self, context: ForwardContext) -> bool:
-        """Whether a step is one for them."""
-
-    def run(self, hidden: Tensor, context: ForwardContext, rotations: Tensor, first: int, last: int) -> Tensor:
-        """Half layers: ``2 l`` is the attention of layer ``l``, ``2 l + 1`` its feed-forward. A call that ends with
-        the last layer and has both its halves gives ``output_rows`` only. ``rotations``: as :class:`TextRope` makes
+    def plan(self, context: ForwardContext, rotations: Tensor) -> AttentionPlan | None:
+        """Of a step that is one for them, ``by_kernels``; else ``None``. ``rotations``: as :class:`TextRope` makes
         them."""
+
+    def run(self, hidden: Tensor, context: ForwardContext, plan: AttentionPlan, first: int, last: int) -> Tensor:
+        """Half layers: ``2 l`` is the attention of layer ``l``, ``2 l + 1`` its feed-forward. A call that ends with
+        the last layer and has both its halves gives ``output_rows`` only."""
 
 
 class SelfAttention(Spread):
@@ -93,9 +93,8 @@ class Decoder(nn.Module):
     def plan(self, context: ForwardContext) -> AttentionPlan:
         """Once per step, for all layers."""
         rotations = self.rope.rotations(context.positions)
-        if self.kernels is not None and self.kernels.fits(context):
-            return AttentionPlan(rotations, [], by_kernels=True)
-        return AttentionPlan.of(context, rotations)
+        plan = None if self.kernels is None else self.kernels.plan(context, rotations)
+        return AttentionPlan.of(context, rotations) if plan is None else plan
 
     def run_layers(
         self,
@@ -130,7 +129,7 @@ class Decoder(nn.Module):
         after_attention: AfterAttention | None,
     ) -> Tensor:
         assert self.kernels is not None
-        run = partial(self.kernels.run, context=context, rotations=plan.rotations)
+        run = partial(self.kernels.run, context=context, plan=plan)
         if after_attention is None:
             return run(hidden, first=2 * first, last=2 * last) if first < last else hidden
         done = 2 * first

@@ -29,7 +29,7 @@ class TextRope(nn.Module):
 
     def rotations(self, positions: Tensor) -> Tensor:
         """Unit complex numbers ``[rows, 1, rotary_dim/2]`` for positions ``[3, rows]``; once per step."""
-        angles = positions[self.axis].T.float() * self.inv_freq
+        angles = positions[self.axis].T.contiguous().float() * self.inv_freq  # kernels read them row by row
         return torch.polar(torch.ones_like(angles), angles).unsqueeze(1)
 
     def apply(self, heads: Tensor, rotations: Tensor) -> None:  # type: ignore[override]

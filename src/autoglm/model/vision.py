@@ -85,7 +85,10 @@ class VisionAttention(Spread):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: PatchRows) -> Tensor:
         q, k, v = self.qkv(x).view(x.shape[0], 3, self.heads, self.head_dim).unbind(1)
-        q, k = rotate_halves(q, cos, sin), rotate_halves(k, cos, sin)
+        return self.mixed(rotate_halves(q, cos, sin), rotate_halves(k, cos, sin), v, rows)
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor, rows: PatchRows) -> Tensor:
+        """The rest, of rotated queries and keys, each ``[patches, heads, head_dim]``."""
         if rows.comm.size > 1:
             k, v = rows.whole(torch.stack([k, v], 1)).unbind(1)
         wholes, owns = list(rows.lengths), rows.own_lengths

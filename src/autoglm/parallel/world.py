@@ -9,10 +9,12 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-
-from torch._C._distributed_c10d import Store, TCPStore
+from typing import TYPE_CHECKING
 
 from autoglm.errors import RankMismatchError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 _KEY = "autoglm/channel"
 _SIOCGIFADDR = 0x8915
@@ -83,6 +85,8 @@ class World:
         return self._agent().get(_KEY).decode()
 
     def _agent(self) -> Store:
+        from torch._C._distributed_c10d import TCPStore  # a server asks who it is, and has no other need of torch
+
         return TCPStore(self.host, self.port, is_master=False, timeout=timedelta(seconds=_ASK_SECONDS))
 
 

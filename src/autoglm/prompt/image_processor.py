@@ -14,6 +14,7 @@ from PIL import Image
 
 from autoglm.errors import ImageError, InvalidInputError
 from autoglm.prompt.image_options import ImageOptions
+from autoglm.prompt.native.library import patch_rows
 from autoglm.prompt.types import ProcessedImage
 
 MAX_ASPECT_RATIO = 200
@@ -119,6 +120,9 @@ class Glm4vImageProcessor:
             self.options.merge_size,
             self.options.temporal_patch_size,
         )
+        compiled = patch_rows(np.ascontiguousarray(image), size, merge, frames, self._table)
+        if compiled is not None:
+            return compiled
         blocks = image.reshape(grid_h // merge, merge, size, grid_w // merge, merge, size, 3)
         # Reorder as bytes, a quarter of the traffic of doing it in float32; normalise while writing the
         # result.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import socket
@@ -260,12 +261,17 @@ class EngineLink:
 async def _end(process: asyncio.subprocess.Process, timeout: float) -> int:
     """Make sure a process has ended; its status."""
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
+        _signal(process, signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), timeout)
         except TimeoutError:
             log.warning("the engine did not stop in %g s; killing it", timeout)
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            _signal(process, signal.SIGKILL)
     return await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """As its ``send_signal``, which would first reap a process that has just ended: its true status were lost, and 255
+    reported instead."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from autoglm.cache import BlockTable, ImageOrdinals, KVCache, Shield
-from autoglm.cache.host import ChainNames, HostTier, TensorTransfer
+from autoglm.cache.host import ChainNames, HostTier
+from autoglm.cache.host.transfer import TensorTransfer
 
 SIZE, BLOCKS, PAGES = 4, 8, 6
 LAYERS, HEADS, DIM = 2, 1, 128  # a block of 8 KiB: four size classes

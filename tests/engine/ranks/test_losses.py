@@ -22,6 +22,8 @@ from autoglm.server.stream import RequestStream
 
 TIMEOUT = 5.0
 CONFIG = EngineConfig(threads=2, kv_cache_bytes=8 * 2**20, tensor_parallel_size=2, rank_timeout=TIMEOUT)
+DOWN = {LinkState.BACKOFF, LinkState.STARTING}
+"""After a loss: the first lasts a tenth of a second only, which a busy machine may sleep through."""
 
 
 @asynccontextmanager
@@ -81,7 +83,7 @@ async def test_a_killed_rank_and_a_stopped_one_fail_requests_as_retryable_and_th
             assert link.restarts == restarts
             os.kill(before[1].pid, number)
             assert (await failure_of(stream)).retryable
-            await until(lambda: link.state in {LinkState.BACKOFF, LinkState.STARTING})
+            await until(lambda: link.state in DOWN)
             assert link.last_error == "exit status 70"
             await until(lambda before=before: all(gone(process) for process in before))
 
@@ -92,7 +94,7 @@ async def test_an_idle_replica_restarts_too(checkpoint: Path) -> None:
         await link.ready()
         before = ranks_of(link)
         os.kill(before[1].pid, signal.SIGKILL)
-        await until(lambda: link.state is LinkState.BACKOFF)
+        await until(lambda: link.state in DOWN)
         assert link.last_error == "exit status 70"
         await until(lambda: all(gone(process) for process in before))
 
@@ -115,6 +117,6 @@ async def test_sigterm_ends_all_ranks_with_status_0(checkpoint: Path) -> None:
         await busy(link, "two")
         assert not gone(other)
         engine.terminate()
-        await until(lambda: link.state is LinkState.BACKOFF)
+        await until(lambda: link.state in DOWN)
         assert link.last_error == "exit status 0"
         assert gone(other)

@@ -8,7 +8,7 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoglm.engine.speculation.adapt import MARGIN, Balance, Rates, StepCosts, worth
+from autoglm.engine.speculation.adapt import MARGIN, Rates, StepCosts, worth
 from autoglm.engine.speculation.guesses import KINDS
 from autoglm.engine.speculation.history import GRAM, History
 from autoglm.engine.speculation.speculator import Outlook, Speculator
@@ -217,28 +217,3 @@ def test_drafts_keep_to_their_limits() -> None:
         planned(speculator, sequence, period)
     speculator.plan(several, room=64)
     assert not any(sequence.outlook.draft for sequence in several)  # four rows already
-
-
-def steps_thought_about(balance: Balance, steps: int, thought: float, gained: float) -> int:
-    """How many of so many steps of one second were not paused."""
-    awake = 0
-    for _ in range(steps):
-        if not balance.paused:
-            awake += 1
-            balance.thought(thought)
-        balance.step(1.0, gained)
-    return awake
-
-
-def test_thinking_that_costs_more_than_it_saves_is_paused_ever_longer() -> None:
-    assert steps_thought_about(Balance(), 20_000, thought=0.1, gained=0.05) < 0.06 * 20_000
-    assert steps_thought_about(Balance(), 20_000, thought=0.1, gained=0.2) == 20_000
-    assert steps_thought_about(Balance(), 20_000, thought=0.005, gained=0.0) == 20_000  # a large model hardly feels it
-
-
-def test_a_pause_ends_and_drafting_goes_on_where_it_pays_again() -> None:
-    balance = Balance()
-    steps_thought_about(balance, 256, thought=0.1, gained=0.0)
-    assert balance.paused
-    awake = steps_thought_about(balance, 10_000, thought=0.1, gained=0.5)
-    assert awake == 10_000 - 2048

@@ -9,11 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from autoglm.cache.host.names import ChainNames
 from autoglm.cache.host.slabs import SlabArena
 from autoglm.cache.host.store import Entry, HostStore
-from autoglm.cache.host.transfer import Exported, Transfer
+
+if TYPE_CHECKING:
+    from autoglm.cache.host.transfer import Exported, Transfer
 
 
 @dataclass(slots=True)

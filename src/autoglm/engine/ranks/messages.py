@@ -6,6 +6,8 @@ import msgspec
 from msgspec import Struct
 
 PROTOCOL = 2
+LOST, REFUSED = 70, 78
+"""Exit statuses of a rank: another one, or the channel, is lost; rank 0 would not have it."""
 
 
 class Hello(Struct, frozen=True, kw_only=True):

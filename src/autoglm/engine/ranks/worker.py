@@ -7,6 +7,7 @@ gone (70). A rank that rank 0 refuses ends with 78 and says why.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -25,7 +26,7 @@ from autoglm.engine.ranks.fast import quickened
 from autoglm.engine.ranks.group import collective_timeout, rank_threads, use_interface_of
 from autoglm.engine.ranks.identity import hello
 from autoglm.engine.ranks.loading import check_shares, device_of, load_part, place_of
-from autoglm.engine.ranks.messages import Begin, Hello, Stop, Welcome, decode_order, encode
+from autoglm.engine.ranks.messages import LOST, REFUSED, Begin, Hello, Stop, Welcome, decode_order, encode
 from autoglm.engine.ranks.native import NativeSteps
 from autoglm.errors import AutoGLMError, RankLostError, RankMismatchError
 from autoglm.model.context import ImageFeatures, KVStore
@@ -36,7 +37,6 @@ from autoglm.parallel.pipeline.partition import Partition
 from autoglm.parallel.world import World
 
 log = logging.getLogger(__name__)
-LOST, REFUSED = 70, 78
 _START_SECONDS = 180.0
 
 
@@ -131,6 +131,7 @@ def main(argv: list[str] | None = None) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
     config = msgspec.json.decode(options.config, type=EngineConfig)
+    gc.freeze()  # as in rank 0's process: no collection walks all that was imported in the middle of a step
     try:
         rank, find, world_size = _world(options)
         World(rank, world_size, "", 0, agent_store=False).check(place_of(config, 0).world_size)

@@ -8,9 +8,7 @@ _FIRST_RATE, _SLOWEST = 0.5, 0.02
 _ROW_SHARE = 0.15
 """What a further row is taken to cost, in steps of one row, until it was measured."""
 _STRIDE, _FIRST_AT_MOST = 0.05, 3.0
-_REBUILD_AFTER, _FORGET_AFTER, _FORGET = 16, 128, 0.95
-_WINDOW, _FREE = 256, 0.01
-_FIRST_PAUSE, _LONGEST_PAUSE = 2048, 16_384
+_RENEW_AFTER, _FORGET_AFTER, _FORGET = 16, 128, 0.95
 MARGIN = 1.05
 """A draft must promise this many times the tokens per second of going without."""
 
@@ -42,12 +40,18 @@ class StepCosts:
     def __init__(self, max_rows: int) -> None:
         self._seconds: dict[int, float] = {}
         self._counts: dict[int, int] = {}
-        self._table = [_shape(rows) for rows in range(max_rows + 1)]
+        self._max_rows = max_rows
+        self._estimates: dict[int, float] = {}
+        """Those that were asked for; the measured ones change a little with every step, these now and then."""
         self._observed = 0
 
     def __getitem__(self, rows: int) -> float:
         """In some unit: only quotients mean something."""
-        return self._table[min(rows, len(self._table) - 1)]
+        rows = min(rows, self._max_rows)
+        found = self._estimates.get(rows)
+        if found is None:
+            found = self._estimates[rows] = _estimate(sorted(self._seconds.items()), rows)
+        return found
 
     def observe(self, rows: int, seconds: float) -> None:
         """A step of only decoding rows took so long."""
@@ -63,9 +67,8 @@ class StepCosts:
         self._observed += 1
         if self._observed % _FORGET_AFTER == 0:
             self._forget()
-        if known is None or self._observed % _REBUILD_AFTER == 0:
-            table = sorted(self._seconds.items())
-            self._table = [_estimate(table, rows) for rows in range(len(self._table))]
+        if known is None or self._observed % _RENEW_AFTER == 0:
+            self._estimates.clear()
 
     def _forget(self) -> None:
         """What looks too dear is not tried again by itself: it looks a little cheaper every time, until it is."""
@@ -75,47 +78,10 @@ class StepCosts:
                 self._seconds[rows] *= _FORGET
 
 
-class Balance:
-    """Whether drafts earn the time that thinking of them takes: a small model's step may be no longer than that.
-
-    Judged over a window of decode steps. Where they do not, there is a pause of many steps, and then another trial; the
-    pauses grow as long as trials fail.
-    """
-
-    def __init__(self) -> None:
-        self._gained = self._thought = self._total = 0.0
-        self._steps = self._left = 0
-        self._pause = _FIRST_PAUSE
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing is to be drafted."""
-        return self._left > 0
-
-    def thought(self, seconds: float) -> None:
-        """So long it took to think of drafts."""
-        self._thought += seconds
-
-    def step(self, seconds: float, gained: float) -> None:
-        """A decode step took so long; its accepted drafts saved ``gained`` seconds, less what their rows cost."""
-        if self._left:
-            self._left -= 1
-            return
-        self._steps += 1
-        self._total += seconds
-        self._gained += gained
-        if self._steps < _WINDOW:
-            return
-        if self._thought - self._gained > _FREE * self._total:
-            self._left, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
-        else:
-            self._pause = _FIRST_PAUSE
-        self._gained = self._thought = self._total = 0.0
-        self._steps = 0
-
-
 def _estimate(known: Sequence[tuple[int, float]], rows: int) -> float:
-    """By a straight line between the measured numbers of rows around it, or by shape from the nearest one."""
+    """By a straight line between the measured numbers of rows around it, or by shape from the nearest one, if any."""
+    if not known:
+        return _shape(rows)
     below = [pair for pair in known if pair[0] <= rows]
     above = [pair for pair in known if pair[0] > rows]
     if below and above:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from autoglm.engine.config import EngineConfig
 from autoglm.engine.sequence import Sequence as Choice
-from autoglm.engine.speculation.adapt import Balance, Rates, StepCosts, worth
+from autoglm.engine.speculation.adapt import Rates, StepCosts, worth
+from autoglm.engine.speculation.balance import Balance
 from autoglm.engine.speculation.guesses import ANSWERS, GRAMMAR, KINDS, Guess, HistoryView, TreeView, View
 from autoglm.engine.speculation.tree import TokenTree, TreeForest
 from autoglm.prompt import Tokenizer
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 65_536
 """Of all salts' answers, in nodes and tokens; a node takes about 200 bytes."""
+_MOST_UNREAD = 8
+"""Answers of a pause that are read when it ends."""
 _LEAST = 0.2
 """Probability below which a first guess is not followed further."""
 _PATIENCE, _LONGEST_DOZE = 6, 32
@@ -125,6 +129,7 @@ class Speculator:
         self.costs = StepCosts(max_rows)
         self.balance = Balance()
         self.answers = TreeForest(MAX_SIZE)
+        self._unread: deque[tuple[str, list[int]]] = deque(maxlen=_MOST_UNREAD)
         self.rates = Rates(KINDS)
         self._length, self._max_rows, self._rows_alike = length, max_rows, rows_alike
         self._stop_ids = frozenset(stop_ids)
@@ -153,6 +158,8 @@ class Speculator:
                 sequence.outlook = None
             return
         began = time.thread_time()
+        while self._unread:
+            self.answers.add(*self._unread.popleft())
         self._plan(sequences, room)
         self.balance.thought(time.thread_time() - began)
 
@@ -186,17 +193,21 @@ class Speculator:
             rows += chunk.count
             drafted += len(chunk.draft)
         self.drafted += drafted
-        if rows == len(chunks) + drafted:
+        if rows != len(chunks) + drafted:
+            return
+        if self.balance.paused:
+            self.balance.step(seconds, 0.0)
+        else:
             self.costs.observe(rows, seconds)
-            alone = self.costs[len(chunks)] / self.costs[rows] * seconds  # what it would have cost without drafts
-            self.balance.step(seconds, alone * (1 + accepted / len(chunks)) - seconds)
+            gained = 0.0
+            if drafted:
+                alone = self.costs[len(chunks)] / self.costs[rows] * seconds  # what it would have cost without drafts
+                gained = alone * (1 + accepted / len(chunks)) - seconds
+            self.balance.step(seconds, gained)
 
     def finished(self, sequence: Choice) -> None:
         """An answer is complete: others of its salt may be like it."""
-        if not self.balance.paused:
-            began = time.thread_time()
-            self.answers.add(sequence.salt, sequence.token_ids[sequence.prompt_len :])
-            self.balance.thought(time.thread_time() - began)
+        self._unread.append((sequence.salt, sequence.token_ids[sequence.prompt_len :]))
         sequence.outlook = None
 
     def _outlook(self, sequence: Choice) -> Outlook:

@@ -17,6 +17,7 @@ def settle(
     row: int,
     computed: Callable[[Chunk], None],
     emit: Callable[[Sequence, Choice], None],
+    best: list[int] | None = None,
 ) -> int:
     """Choose and emit a token after each row, up to the first that is not the one drafted there.
 
@@ -26,6 +27,7 @@ def settle(
 
     Args:
         logits: fp32 ``[rows, vocab]`` (may be overwritten); the chunk's begin at ``row``.
+        best: the tokens of all rows, if they are known already (see :func:`autoglm.engine.sampling.best_at_once`).
         computed: told of each further row whose token turned out right, before the next one is chosen.
 
     Returns:
@@ -37,7 +39,7 @@ def settle(
         if place:
             sequence.accepted += 1
             computed(Chunk(sequence, chunk.start + place, 1))
-        choice = sample_row(logits, row + place, sequence.sampler)
+        choice = sample_row(logits, row + place, sequence.sampler) if best is None else Choice(best[place])
         emit(sequence, choice)
         if choice.token != drafted or sequence.state is State.FINISHED:
             return place

@@ -64,7 +64,7 @@ def paged_attention(q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, sp
     count, heads, dim = q.shape
     kv_heads, columns = keys.shape[0], rows.tables.shape[1]
     if splits is None:
-        splits = splits_for(count, kv_heads, columns * rows.block_size, _processors(q.device))
+        splits = splits_for(count, kv_heads, columns * rows.block_size, processors(q.device))
     out = torch.empty((count, heads, dim), dtype=q.dtype, device=q.device)
     parts = torch.empty((count, heads, splits, dim), dtype=torch.float32, device=q.device) if splits > 1 else out
     sums = torch.empty((count, heads, splits, 2), dtype=torch.float32, device=q.device) if splits > 1 else out
@@ -98,7 +98,8 @@ def paged_attention(q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, sp
 
 
 @cache
-def _processors(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
+    """Multiprocessors of a card; 1 elsewhere."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 

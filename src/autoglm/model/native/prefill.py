@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from autoglm.model.attention import AttentionPlan
 from autoglm.model.context import ForwardContext, KVStore, SequenceSlice
 from autoglm.model.native.description import Sizes, describe, unfit
 from autoglm.model.native.handle import Handle
@@ -44,6 +45,10 @@ class PrefillKernels:
             return None
         return cls(model, kv, longest, block_size, torch.get_num_threads())
 
+    def plan(self, context: ForwardContext, rotations: Tensor) -> AttentionPlan | None:
+        """As :class:`autoglm.model.decoder.LayerKernels` says; no masks, which the kernels do not read."""
+        return AttentionPlan(rotations, [], by_kernels=True) if self.fits(context) else None
+
     def fits(self, context: ForwardContext) -> bool:
         """Whether a step is one for the kernels."""
         longest = max((s.context_len for s in context.sequences), default=0)
@@ -54,12 +59,12 @@ class PrefillKernels:
             and longest <= self._longest
         )
 
-    def run(self, hidden: Tensor, context: ForwardContext, rotations: Tensor, first: int, last: int) -> Tensor:
+    def run(self, hidden: Tensor, context: ForwardContext, plan: AttentionPlan, first: int, last: int) -> Tensor:
         """As :class:`autoglm.model.decoder.LayerKernels` says."""
         slots = [_slots(s) for s in context.sequences]
         parts = [(s.query_start, s.query_len, s.context_len) for s in context.sequences]
         leave = context.output_rows is not None and first < last - 1 and last == 2 * self._layers
-        turn = torch.view_as_real(rotations)
+        turn = torch.view_as_real(plan.rotations)
         rows = Rows(hidden, parts, slots, turn, context.output_rows if leave else None)
         return run_halves(self.handle, rows, first, last)
 

@@ -47,12 +47,12 @@ def unpack_int4(packed: Tensor, scales: Tensor) -> Tensor:
     """float32 ``[rows, cols]``."""
     rows = packed.shape[0]
     groups = packed.view(rows, -1, GROUP // 2).long()
-    codes = _table(packed.device)[torch.cat([groups & 15, groups >> 4], dim=2)]
+    codes = code_table(packed.device)[torch.cat([groups & 15, groups >> 4], dim=2)]
     return (codes * scales.float().unsqueeze(2)).view(rows, -1)
 
 
 @cache
-def _table(device: torch.device) -> Tensor:
+def code_table(device: torch.device) -> Tensor:
     """On the device once: a recorded step cannot fetch it from the host."""
     return torch.tensor(CODES, device=device)
 
@@ -60,7 +60,7 @@ def _table(device: torch.device) -> Tensor:
 def _pack_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     rows, cols = weight.shape
     groups = weight.reshape(-1, GROUP)
-    codes = _table(weight.device)
+    codes = code_table(weight.device)
     middles = (codes[1:] + codes[:-1]) / 2
     largest = groups.gather(1, groups.abs().argmax(dim=1, keepdim=True))
     best = torch.full((len(groups), 1), torch.inf, device=weight.device)

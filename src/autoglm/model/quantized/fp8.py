@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from autoglm.model.cuda.fused_kernels import round_rows
+from autoglm.model.cuda.paged_kernel import available
+
 log = logging.getLogger(__name__)
 DTYPE = torch.float8_e4m3fn
 LARGEST = 448.0
@@ -42,7 +45,7 @@ def linear(x: Tensor, packed: Tensor, scales: Tensor, bias: Tensor | None) -> Te
         return F.linear(x, unpack_fp8(packed, scales).to(x.dtype), bias)
     if not len(x):
         return x.new_empty(0, len(packed))
-    codes, steps = pack_fp8(x)
+    codes, steps = round_rows(x.contiguous(), LARGEST, DTYPE) if kernels(x.device) else pack_fp8(x)
     if x.is_cuda and packed.shape[0] % _MULTIPLE == 0 and packed.shape[1] % _MULTIPLE == 0:
         # Scales of rows and columns come with 16-bit results only.
         out = torch._scaled_mm(
@@ -51,6 +54,12 @@ def linear(x: Tensor, packed: Tensor, scales: Tensor, bias: Tensor | None) -> Te
     else:
         out = (F.linear(codes.float(), packed.float()) * steps[:, None] * scales).to(x.dtype)
     return out if bias is None else out + bias
+
+
+@cache
+def kernels(device: torch.device) -> bool:
+    """Whether rows are rounded by a kernel: in one reading, not in six."""
+    return device.type == "cuda" and available(device)
 
 
 @cache

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from autoglm.errors import InvalidInputError
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
+from autoglm.model.cuda import packed_kernel
 from autoglm.model.layers import FusedLinear
 from autoglm.model.quantized import fp8
 from autoglm.model.quantized.codes import GROUP, pack_int4, pack_int8, unpack_int4, unpack_int8
@@ -28,8 +29,13 @@ _CPU = torch.device("cpu")
 
 class QuantizedLinear(nn.Module):
     """Buffers: ``packed`` and ``scales`` (see :mod:`codes`); ``bias`` float32 or None. Costs one unpacking a call:
-    for prefill, where it is small beside the product."""
+    for prefill, where it is small beside the product.
 
+    Attributes:
+        by_kernel: on CUDA, few rows are multiplied with the weights as they are packed.
+    """
+
+    by_kernel = True
     packed: Tensor
     scales: Tensor
     bias: Tensor | None
@@ -68,6 +74,9 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
+        few = self.by_kernel and 0 < len(x) <= packed_kernel.MOST_ROWS
+        if few and self.scheme != "int8" and packed_kernel.works(x.device):
+            return packed_kernel.linear(x, self.packed, self.scales, bias)
         if self.scheme == "fp8":
             return fp8.linear(x, self.packed, self.scales, bias)
         return F.linear(x, self._weight_as(x.dtype), bias)
@@ -146,6 +155,13 @@ def check_packing(model: Model, scheme: str, size: int) -> None:
                         limit=GROUP,
                         value=scheme,
                     )
+
+
+def multiply_by_kernel(model: Model, on: bool) -> None:
+    """Set :attr:`QuantizedLinear.by_kernel` of all layers."""
+    for module in model.modules():
+        if isinstance(module, QuantizedLinear):
+            module.by_kernel = on
 
 
 def parameter_count(model: Model) -> int:

@@ -1,4 +1,4 @@
-"""The 8-bit codes as Triton kernels, for CUDA tensors; one program a group, the message stays on the device.
+"""The 8-bit codes as Triton kernels, for CUDA tensors; a program codes some groups, the message stays on the device.
 
 Layout and rounding are those of :mod:`autoglm.parallel.codecs.codes`, bit by bit. Triton is imported only where it is
 there and a device is present: :func:`available` says so. :func:`encode_groups` and :func:`decode_groups` are the same
@@ -21,6 +21,8 @@ _ABSOLUTE = 0x7FFFFFFF
 _INFINITE = 0x7F800000
 _NOT_A_NUMBER = 0x7FC0
 _SMALLEST = 0x0080
+_GROUPS = 32
+"""Groups of one program: enough loads under way to fill the memory's pipes."""
 _MAGIC = 12582912.0
 """1.5 * 2^23: adding it leaves the nearest whole number in the low bits, ties to even."""
 
@@ -60,7 +62,8 @@ def encode(form: Format, values: Tensor) -> Tensor:
     out = torch.empty(form.nbytes(len(values)), dtype=torch.uint8, device=values.device)
     codes = out[: len(values)].view(torch.int8)
     scales = out[len(values) :].view(torch.int16)
-    _kernels()["encode"][(groups,)](values, codes, scales, GROUP=form.group)
+    grid = (-(-groups // _GROUPS),)
+    _kernels()["encode"][grid](values, codes, scales, groups, GROUP=form.group, GROUPS=_GROUPS)
     return out
 
 
@@ -74,7 +77,9 @@ def decode(form: Format, coded: Tensor, count: int, out: Tensor | None = None) -
     add = out is not None
     target = torch.empty(count, device=coded.device) if out is None else out
     codes, scales = coded[:count].view(torch.int8), coded[count:].view(torch.int16)
-    _kernels()["decode"][(count // form.group,)](codes, scales, target, GROUP=form.group, ADD=add)
+    groups = count // form.group
+    grid = (-(-groups // _GROUPS),)
+    _kernels()["decode"][grid](codes, scales, target, groups, GROUP=form.group, GROUPS=_GROUPS, ADD=add)
     return target
 
 
@@ -97,31 +102,33 @@ def _kernels() -> dict[str, Any]:
     import triton.language as tl
 
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
-    def encode_kernel(x, codes, scales, GROUP: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: N803
-        group = tl.program_id(0)
-        at = group * GROUP + tl.arange(0, GROUP)
-        values = tl.load(x + at)
-        highest = tl.max(values.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=0)
+    def encode_kernel(x, codes, scales, count, GROUP: tl.constexpr, GROUPS: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: N803
+        group = tl.program_id(0).to(tl.int64) * GROUPS + tl.arange(0, GROUPS)
+        real = group < count
+        at = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+        values = tl.load(x + at, mask=real[:, None], other=0.0)
+        highest = tl.max(values.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=1)
         finite = highest < 0x7F800000
         ratio = tl.div_rn(highest.to(tl.float32, bitcast=True), 127.0)
         raised = ((ratio.to(tl.int32, bitcast=True) + 0xFFFF) >> 16) & 0xFFFF
         usable = finite & (raised >= 0x0080)
         step = (raised << 16).to(tl.float32, bitcast=True)
         inverse = tl.where(usable, tl.div_rn(1.0, step), 0.0)
-        scaled = tl.where(finite, values, 0.0) * inverse
+        scaled = tl.where(finite[:, None], values, 0.0) * inverse[:, None]
         # The nearest whole number, ties to even, without a fused multiply-add that would round once less.
         whole = tl.extra.cuda.libdevice.rint(scaled)
-        tl.store(codes + at, whole.to(tl.int8))
-        tl.store(scales + group, tl.where(finite, tl.where(usable, raised, 0), 0x7FC0).to(tl.int16))
+        tl.store(codes + at, whole.to(tl.int8), mask=real[:, None])
+        tl.store(scales + group, tl.where(finite, tl.where(usable, raised, 0), 0x7FC0).to(tl.int16), mask=real)
 
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
-    def decode_kernel(codes, scales, out, GROUP: tl.constexpr, ADD: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: N803
-        group = tl.program_id(0)
-        at = group * GROUP + tl.arange(0, GROUP)
-        step = (tl.load(scales + group).to(tl.int32) << 16).to(tl.float32, bitcast=True)
-        values = tl.load(codes + at).to(tl.float32) * step
+    def decode_kernel(codes, scales, out, count, GROUP: tl.constexpr, GROUPS: tl.constexpr, ADD: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: N803
+        group = tl.program_id(0).to(tl.int64) * GROUPS + tl.arange(0, GROUPS)
+        real = group < count
+        at = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+        step = (tl.load(scales + group, mask=real, other=0).to(tl.int32) << 16).to(tl.float32, bitcast=True)
+        values = tl.load(codes + at, mask=real[:, None], other=0).to(tl.float32) * step[:, None]
         if ADD:
-            values += tl.load(out + at)
-        tl.store(out + at, values)
+            values += tl.load(out + at, mask=real[:, None], other=0.0)
+        tl.store(out + at, values, mask=real[:, None])
 
     return {"encode": encode_kernel, "decode": decode_kernel}

@@ -1,0 +1,1 @@
+"""Compiled parts of image processing; without a compiler numpy does the same."""
