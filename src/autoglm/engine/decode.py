@@ -20,6 +20,7 @@ from autoglm.model.native.description import Sizes, unfit
 from autoglm.model.native.library import library
 from autoglm.model.native.placement import place
 from autoglm.model.native.prefill import PrefillKernels
+from autoglm.model.native.tower import TowerKernels
 from autoglm.model.registry import Model
 from autoglm.parallel.collectives import ALONE, Communicator
 
@@ -111,6 +112,15 @@ def native_decoder(
     return NativeDecoder(model, kv, sizes, integer_products=config.integer_products)
 
 
+def prefill_on_kernels(model: Model, decoder: NativeDecoder, kv: KVStore, config: EngineConfig) -> None:
+    """Have steps of more rows run on the decoder's kernels, too, and the vision tower where this stage has it."""
+    if not config.native_prefill or model.comm.size > 1:
+        return
+    model.decoder.kernels = PrefillKernels.of(model, decoder, kv)
+    if model.stage is None or model.stage.vision:
+        model.visual.blocks.kernels = TowerKernels.of(model.visual.blocks, torch.get_num_threads())
+
+
 class DecodeRunner:
     """Runs the steps it can: :meth:`put`, which says so, then :meth:`compute`."""
 
@@ -134,9 +144,9 @@ class DecodeRunner:
         """Steps of at most so many rows are computed alike, bit for bit."""
         return self._decoder.rows_alike
 
-    def prefill(self, kv: KVStore) -> PrefillKernels | None:
-        """The same kernels for steps of more rows; ``None`` where they cannot."""
-        return PrefillKernels.of(self._decoder, kv)
+    def prefill(self, model: Model, kv: KVStore, config: EngineConfig) -> None:
+        """As :func:`prefill_on_kernels`."""
+        prefill_on_kernels(model, self._decoder, kv, config)
 
     def put(self, chunks: Seq[Chunk]) -> bool:
         """Take a step over; ``False``: it is not one for it, and nothing has changed."""

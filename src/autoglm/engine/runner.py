@@ -20,7 +20,6 @@ from autoglm.engine.static_decode import StaticDecode, wanted
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice
 from autoglm.model.cuda.layers import fuse
-from autoglm.model.native.tower import TowerKernels
 from autoglm.model.quantized.linear import multiply_by_kernel
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
@@ -49,9 +48,8 @@ class ModelRunner:
         self._kv = KVStore(model.kv_spec, (num_blocks + scratch) * block_size, model.device)
         self._offsets = torch.arange(block_size)
         self._decode: DecodeRunner | StaticDecode | None = DecodeRunner.of(model, self._kv, config, num_blocks)
-        if isinstance(self._decode, DecodeRunner) and config.native_prefill:
-            model.decoder.kernels = self._decode.prefill(self._kv)
-            model.visual.blocks.kernels = TowerKernels.of(model.visual.blocks, torch.get_num_threads())
+        if isinstance(self._decode, DecodeRunner):
+            self._decode.prefill(model, self._kv, config)
         if self._decode is None:
             self._decode = StaticDecode.of(model, self._kv, config, num_blocks)
 

@@ -46,6 +46,8 @@ class RankRunner(ModelRunner):
         self._executor = StepExecutor(model, self._kv, config.block_size, self._images.held)
         group.begin(num_blocks)
         self._decode = DecodeRunner.of(model, self._kv, config, num_blocks, group.mesh.pipeline)
+        if self._decode is not None:
+            self._decode.prefill(model, self._kv, config)
 
     def copy(self, copy: PartialCopy) -> None:
         super().copy(copy)

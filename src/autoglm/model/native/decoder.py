@@ -127,11 +127,6 @@ class NativeDecoder:
         return self._comm.size
 
     @property
-    def layers(self) -> int:
-        """Of the model."""
-        return int(self._description.model.layers)
-
-    @property
     def rows_alike(self) -> int:
         """Steps of at most so many rows are computed alike, bit for bit; 0: sums over the ranks are not."""
         return ROWS_ALIKE if self._sums is None or self._sums.in_c else 0

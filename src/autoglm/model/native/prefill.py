@@ -13,6 +13,7 @@ from autoglm.model.context import ForwardContext, KVStore, SequenceSlice
 from autoglm.model.native.decoder import NativeDecoder
 from autoglm.model.native.handle import Handle
 from autoglm.model.native.structs import PrefillC, SequenceC
+from autoglm.model.registry import Model
 
 FEWEST_ROWS = 8
 """Of a step that comes here; for fewer, torch wastes less (a vector of rows is computed whole)."""
@@ -23,17 +24,19 @@ class PrefillKernels:
     """What :class:`autoglm.model.decoder.Decoder` calls for the steps that fit, on the decoder's threads and weights.
 
     Args:
-        kv: the memory the decoder's kernels know.
+        model: whole, or cut to its stage. kv: the memory the decoder's kernels know.
     """
 
-    def __init__(self, decoder: NativeDecoder, kv: KVStore) -> None:
+    def __init__(self, model: Model, decoder: NativeDecoder, kv: KVStore) -> None:
         self._decoder, self._kv = decoder, kv
+        self._before = 0 if model.stage is None else 2 * model.stage.first
+        self._last = 2 * len(model.decoder.layers)
 
     @classmethod
-    def of(cls, decoder: NativeDecoder, kv: KVStore) -> PrefillKernels | None:
+    def of(cls, model: Model, decoder: NativeDecoder, kv: KVStore) -> PrefillKernels | None:
         """``None`` where they cannot run: several ranks, KV or activations of 16 bits."""
         whole = decoder.ranks == 1 and kv.spec.dtype == torch.float32
-        return cls(decoder, kv) if whole else None
+        return cls(model, decoder, kv) if whole else None
 
     def plan(self, context: ForwardContext, rotations: Tensor) -> AttentionPlan | None:
         """As :class:`autoglm.model.decoder.LayerKernels` says; no masks, which the kernels do not read."""
@@ -53,10 +56,10 @@ class PrefillKernels:
         """As :class:`autoglm.model.decoder.LayerKernels` says."""
         slots = [_slots(s) for s in context.sequences]
         parts = [(s.query_start, s.query_len, s.context_len) for s in context.sequences]
-        leave = context.output_rows is not None and first < last - 1 and last == 2 * self._decoder.layers
+        leave = context.output_rows is not None and first < last - 1 and last == self._last
         turn = torch.view_as_real(plan.rotations)
         rows = Rows(hidden, parts, slots, turn, context.output_rows if leave else None)
-        return run_halves(self._decoder.handle, rows, first, last)
+        return run_halves(self._decoder.handle, rows, first - self._before, last - self._before)
 
 
 @dataclass(frozen=True, slots=True)
