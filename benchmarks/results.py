@@ -28,6 +28,7 @@ UNITS_MORE_IS_BETTER = {
     "share": True,
     "count": False,
     "GB/s": True,
+    "GFLOP/s": True,
     "ns": False,
     "us": False,
     "bytes": False,

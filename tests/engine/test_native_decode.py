@@ -57,6 +57,14 @@ def test_a_batch_on_and_off(folder: Path) -> None:
     assert max(rows) >= len(REQUESTS)  # drafts are rows, too
 
 
+def test_prefill_on_and_off(folder: Path) -> None:
+    on, off = (Driver(engine_of(folder, native_prefill=native, max_batch_tokens=64)) for native in (True, False))
+    models = [driver.engine.runner.model for driver in (on, off)]
+    assert [model.decoder.kernels is not None for model in models] == [True, False]
+    assert [model.visual.blocks.kernels is not None for model in models] == [True, False]
+    assert answers(on) == answers(off)
+
+
 def test_preempted_rows_come_back(folder: Path) -> None:
     blocks = 13 if folder.name.startswith("phone") else 26  # a token of the phone layout takes half the bytes
     drivers = [

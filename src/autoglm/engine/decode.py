@@ -112,11 +112,12 @@ def native_decoder(
     return NativeDecoder(model, kv, sizes, integer_products=config.integer_products)
 
 
-def prefill_on_kernels(model: Model, decoder: NativeDecoder, kv: KVStore, config: EngineConfig) -> None:
-    """Have steps of more rows run on the decoder's kernels, too, and the vision tower where this stage has it."""
+def prefill_on_kernels(model: Model, kv: KVStore, config: EngineConfig, num_blocks: int) -> None:
+    """Have steps of more rows run on the kernels, too, and the vision tower where this stage has it."""
     if not config.native_prefill or model.comm.size > 1:
         return
-    model.decoder.kernels = PrefillKernels.of(model, decoder, kv)
+    longest = longest_context(model, config, num_blocks)
+    model.decoder.kernels = PrefillKernels.of(model, kv, longest, config.block_size)
     if model.stage is None or model.stage.vision:
         model.visual.blocks.kernels = TowerKernels.of(model.visual.blocks, torch.get_num_threads())
 
@@ -143,10 +144,6 @@ class DecodeRunner:
     def rows_alike(self) -> int:
         """Steps of at most so many rows are computed alike, bit for bit."""
         return self._decoder.rows_alike
-
-    def prefill(self, model: Model, kv: KVStore, config: EngineConfig) -> None:
-        """As :func:`prefill_on_kernels`."""
-        prefill_on_kernels(model, self._decoder, kv, config)
 
     def put(self, chunks: Seq[Chunk]) -> bool:
         """Take a step over; ``False``: it is not one for it, and nothing has changed."""

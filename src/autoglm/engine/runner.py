@@ -11,7 +11,7 @@ from torch import Tensor
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.decode import DecodeRunner
+from autoglm.engine.decode import DecodeRunner, prefill_on_kernels
 from autoglm.engine.encoder import ImageEncoder
 from autoglm.engine.rows import image_rows, visual_spans
 from autoglm.engine.scheduler import Chunk
@@ -49,7 +49,7 @@ class ModelRunner:
         self._offsets = torch.arange(block_size)
         self._decode: DecodeRunner | StaticDecode | None = DecodeRunner.of(model, self._kv, config, num_blocks)
         if isinstance(self._decode, DecodeRunner):
-            self._decode.prefill(model, self._kv, config)
+            prefill_on_kernels(model, self._kv, config, num_blocks)
         if self._decode is None:
             self._decode = StaticDecode.of(model, self._kv, config, num_blocks)
 

@@ -20,6 +20,7 @@ from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, Sequen
 from autoglm.model.decoder import DecoderLayer
 from autoglm.model.registry import Model
 from autoglm.model.stage import vision_before
+from autoglm.model.vision import VisionBlocks
 from autoglm.parallel.pipeline.costs import Costs, fastest
 from autoglm.parallel.pipeline.microbatch import RowCost
 
@@ -145,7 +146,7 @@ class _Probe:
         """A copy with made-up weights, of a vision tower with its first ``depth`` blocks."""
         made = copy.deepcopy(module)
         if depth is not None:
-            made.blocks = nn.ModuleList(list(made.blocks)[:depth])  # type: ignore[arg-type]
+            made.blocks = VisionBlocks(list(made.blocks)[:depth])  # type: ignore[arg-type]
         made = made.to_empty(device=self._device).to(self._dtype)
         for parameter in made.parameters():
             parameter.normal_(std=0.02)

@@ -15,7 +15,7 @@ from torch import Tensor
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.decode import DecodeRunner, images_seen, row_positions
+from autoglm.engine.decode import DecodeRunner, images_seen, prefill_on_kernels, row_positions
 from autoglm.engine.ranks.executor import StepExecutor
 from autoglm.engine.ranks.group import RankGroup
 from autoglm.engine.ranks.messages import NewImage, Part, Span, Splice, Step
@@ -47,7 +47,7 @@ class RankRunner(ModelRunner):
         group.begin(num_blocks)
         self._decode = DecodeRunner.of(model, self._kv, config, num_blocks, group.mesh.pipeline)
         if self._decode is not None:
-            self._decode.prefill(model, self._kv, config)
+            prefill_on_kernels(model, self._kv, config, num_blocks)
 
     def copy(self, copy: PartialCopy) -> None:
         super().copy(copy)

@@ -95,7 +95,7 @@ def _execute(path: Path, config: EngineConfig, place: Place, store: str, followe
     native = None
     if decoder is not None:
         native = NativeSteps(decoder, features)
-        prefill_on_kernels(model, decoder, kv, config)
+        prefill_on_kernels(model, kv, config, begin.num_blocks)
     executor = StepExecutor(model, kv, config.block_size, features, native)
     if partition is None:
         _follow(executor, follower)

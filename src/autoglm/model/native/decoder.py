@@ -122,11 +122,6 @@ class NativeDecoder:
         self._count = self._wanted = self._seeing = 0
 
     @property
-    def ranks(self) -> int:
-        """That share the layers."""
-        return self._comm.size
-
-    @property
     def rows_alike(self) -> int:
         """Steps of at most so many rows are computed alike, bit for bit; 0: sums over the ranks are not."""
         return ROWS_ALIKE if self._sums is None or self._sums.in_c else 0

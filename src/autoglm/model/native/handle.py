@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from ctypes import byref
+from ctypes import byref, c_double
+from threading import Lock
 
 from autoglm.model.native.library import level, library
 from autoglm.model.native.structs import ModelC, PrefillC
+
+PHASES = ("turn", "norm", "qkv", "write", "attend", "out", "gate_up", "down", "wait")
+"""``enum phase``: rows into panels and back, norms with residuals, products, rotation with the writing of keys and
+values, attention, waiting for other threads."""
 
 
 class Handle:
@@ -23,6 +28,7 @@ class Handle:
         if found is None:
             raise RuntimeError("the kernels were not built")
         self._library = found
+        self._alone = Lock()  # a tower may be asked by the engine's thread and the image thread
         chosen = level() if instructions is None else min(level(), instructions)
         self.address: int | None = found.autoglm_create(byref(model), chosen)
         if self.address is None:
@@ -34,8 +40,16 @@ class Handle:
         Raises:
             MemoryError: for what it keeps beside the layers.
         """
-        if self._library.autoglm_prefill(self.address, byref(step)):
+        with self._alone:
+            failed = self._library.autoglm_prefill(self.address, byref(step))
+        if failed:
             raise MemoryError(f"no memory for a prefill of {step.rows} rows")
+
+    def spent(self) -> dict[str, float]:
+        """CPU seconds that the threads together spent on each of :data:`PHASES` since the last call."""
+        seconds = (c_double * len(PHASES))()
+        self._library.autoglm_spent(self.address, seconds)
+        return dict(zip(PHASES, seconds, strict=True))
 
     def close(self) -> None:
         """End the threads and free the buffers; safe to call twice."""

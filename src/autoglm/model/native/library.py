@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_int, c_void_p
+import time
+from ctypes import POINTER, c_double, c_int, c_void_p
 from functools import cache
 
 from autoglm.env import compiled_library
@@ -27,6 +28,18 @@ def level() -> int:
     return -1 if found is None else int(found.autoglm_level())
 
 
+def peak_rate(rounds: int = 2_000_000) -> float:
+    """Multiplications and additions of float32 a second that this core does at most: the best of a few tries."""
+    found = library()
+    assert found is not None
+    best = 0.0
+    for _ in range(5):
+        start = time.thread_time()
+        operations = float(found.autoglm_peak(level(), rounds))
+        best = max(best, operations / (time.thread_time() - start))
+    return best
+
+
 def argmax_minus(logits: int, vocab: int, ids: int, amounts: int, count: int) -> int:
     """Arg-max of float32 logits after taking ``amounts[i]`` off ``ids[i]``; all but ``vocab`` and ``count`` are
     addresses (int64 ids, float32 amounts). Only where :func:`library` gives one."""
@@ -44,6 +57,10 @@ def _declare(found: ctypes.CDLL) -> None:
     found.autoglm_step.restype = c_int
     found.autoglm_prefill.argtypes = [c_void_p, POINTER(PrefillC)]
     found.autoglm_prefill.restype = c_int
+    found.autoglm_spent.argtypes = [c_void_p, POINTER(c_double)]
+    found.autoglm_spent.restype = None
+    found.autoglm_peak.argtypes = [c_int, c_int]
+    found.autoglm_peak.restype = c_double
     found.autoglm_widen.argtypes = [POINTER(MatrixC), c_void_p, c_int]
     found.autoglm_widen.restype = None
     found.autoglm_choose.argtypes = [c_void_p, c_int, c_void_p, c_void_p, c_int]

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from autoglm.model.attention import AttentionPlan
 from autoglm.model.context import ForwardContext, KVStore, SequenceSlice
-from autoglm.model.native.decoder import NativeDecoder
+from autoglm.model.native.description import Sizes, describe, unfit
 from autoglm.model.native.handle import Handle
+from autoglm.model.native.library import level
 from autoglm.model.native.structs import PrefillC, SequenceC
 from autoglm.model.registry import Model
 
@@ -21,22 +22,29 @@ ALL_ROWS = -1
 
 
 class PrefillKernels:
-    """What :class:`autoglm.model.decoder.Decoder` calls for the steps that fit, on the decoder's threads and weights.
+    """What :class:`autoglm.model.decoder.Decoder` calls for the steps that fit.
 
     Args:
-        model: whole, or cut to its stage. kv: the memory the decoder's kernels know.
+        kv: the memory that steps read and write.
+        longest: tokens of a sequence at most. threads: of their own, since more of them pay than for decoding.
+        instructions: as for :class:`Handle`.
     """
 
-    def __init__(self, model: Model, decoder: NativeDecoder, kv: KVStore) -> None:
-        self._decoder, self._kv = decoder, kv
-        self._before = 0 if model.stage is None else 2 * model.stage.first
-        self._last = 2 * len(model.decoder.layers)
+    def __init__(
+        self, model: Model, kv: KVStore, longest: int, block_size: int, threads: int, instructions: int | None = None
+    ) -> None:
+        self._kv, self._longest, self._layers = kv, longest, len(model.decoder.layers)
+        self._before = 0 if model.stage is None else 2 * model.stage.first  # half layers of the stages before
+        self._description = describe(model, kv, Sizes(1, longest, block_size, threads))
+        self.handle = Handle(self._description.model, instructions)
 
     @classmethod
-    def of(cls, model: Model, decoder: NativeDecoder, kv: KVStore) -> PrefillKernels | None:
-        """``None`` where they cannot run: several ranks, KV or activations of 16 bits."""
-        whole = decoder.ranks == 1 and kv.spec.dtype == torch.float32
-        return cls(model, decoder, kv) if whole else None
+    def of(cls, model: Model, kv: KVStore, longest: int, block_size: int) -> PrefillKernels | None:
+        """With torch's threads; ``None`` where they cannot run, or torch is faster: not built, a machine without wide
+        vectors, several ranks, KV or activations of 16 bits."""
+        if level() <= 0 or model.comm.size > 1 or kv.spec.dtype != torch.float32 or unfit(model) is not None:
+            return None
+        return cls(model, kv, longest, block_size, torch.get_num_threads())
 
     def plan(self, context: ForwardContext, rotations: Tensor) -> AttentionPlan | None:
         """As :class:`autoglm.model.decoder.LayerKernels` says; no masks, which the kernels do not read."""
@@ -49,17 +57,17 @@ class PrefillKernels:
             context.kv is self._kv
             and context.paged is None
             and context.positions.shape[1] >= FEWEST_ROWS
-            and longest <= self._decoder.sizes.max_tokens
+            and longest <= self._longest
         )
 
     def run(self, hidden: Tensor, context: ForwardContext, plan: AttentionPlan, first: int, last: int) -> Tensor:
         """As :class:`autoglm.model.decoder.LayerKernels` says."""
         slots = [_slots(s) for s in context.sequences]
         parts = [(s.query_start, s.query_len, s.context_len) for s in context.sequences]
-        leave = context.output_rows is not None and first < last - 1 and last == self._last
+        leave = context.output_rows is not None and first < last - 1 and last == 2 * self._layers
         turn = torch.view_as_real(plan.rotations)
         rows = Rows(hidden, parts, slots, turn, context.output_rows if leave else None)
-        return run_halves(self._decoder.handle, rows, first - self._before, last - self._before)
+        return run_halves(self.handle, rows, first - self._before, last - self._before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autoglm.model.native.description import LANES, Description
 from autoglm.model.native.handle import Handle
-from autoglm.model.native.library import library
+from autoglm.model.native.library import level
 from autoglm.model.native.prefill import Rows, run_halves
 from autoglm.model.native.structs import F32, LayerC, ModelC
 from autoglm.model.vision import Geometry, VisionBlock
@@ -20,20 +20,20 @@ class TowerKernels:
 
     def __init__(self, blocks: Sequence[VisionBlock], threads: int, instructions: int | None = None) -> None:
         self._description = _describe(blocks, threads)
-        self._handle = Handle(self._description.model, instructions)
+        self.handle = Handle(self._description.model, instructions)
         self._halves = 2 * len(blocks)
 
     @classmethod
     def of(cls, blocks: nn.ModuleList, threads: int) -> TowerKernels | None:
-        """``None`` where they cannot run: not built, not float32 on the CPU, heads or widths that do not fit."""
+        """``None`` where they cannot run, or torch is faster: not built, a machine without wide vectors, not float32 on
+        the CPU, heads that do not fit."""
         found = [block for block in blocks if isinstance(block, VisionBlock)]
-        if library() is None or not found or len(found) < len(blocks):
+        if level() <= 0 or not found or len(found) < len(blocks):
             return None
         attention, weight = found[0].attn, found[0].attn.qkv.weight
-        width = found[0].mlp.down_proj.weight.shape[1]
         if weight.dtype != torch.float32 or weight.device.type != "cpu" or attention.comm.size > 1:
             return None
-        if any(size % LANES for size in (weight.shape[1], attention.head_dim, width)):
+        if attention.head_dim % LANES or weight.shape[1] % 2:
             return None
         return cls(found, threads)
 
@@ -51,7 +51,7 @@ class TowerKernels:
         for length in lengths:
             parts.append((start, length, length))
             start += length
-        return run_halves(self._handle, Rows(x, parts, slots, turn), 0, self._halves)
+        return run_halves(self.handle, Rows(x, parts, slots, turn), 0, self._halves)
 
 
 def _describe(blocks: Sequence[VisionBlock], threads: int) -> Description:

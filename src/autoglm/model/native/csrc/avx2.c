@@ -5,6 +5,7 @@
 #define FORWARD forward_avx2
 #define WIDEN widen_avx2
 #define PREFILL prefill_avx2
+#define PEAK peak_avx2
 #include "forward.h"
 #include "prefill.h"
 #endif

@@ -5,6 +5,7 @@
 #define FORWARD forward_avx512
 #define WIDEN widen_avx512
 #define PREFILL prefill_avx512
+#define PEAK peak_avx512
 #include "forward.h"
 #include "prefill.h"
 #endif

@@ -3,5 +3,6 @@
 #define FORWARD forward_base
 #define WIDEN widen_base
 #define PREFILL prefill_base
+#define PEAK peak_base
 #include "forward.h"
 #include "prefill.h"

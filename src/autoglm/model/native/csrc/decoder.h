@@ -100,14 +100,17 @@ typedef struct {
   const sequence_t *sequence;
 } prefill_t;
 
+// What a prefill's time is spent on; mirrored in handle.py.
+enum phase { TURN, NORM, QKV, WRITE, ATTEND, OUT, GATE_UP, DOWN, WAIT, PHASES };
+
 // Lanes of one panel that are consecutive rows of one sequence.
 typedef struct {
   int32_t sequence, first, last;
 } segment_t;
 
-// Rows as lanes (panels.h): panel p holds rows p * lanes to (p + 1) * lanes - 1, feature by feature.
+// Rows as lanes (panels.h): panel p holds `each` rows from p * each on, feature by feature.
 typedef struct {
-  int32_t rows, panels;
+  int32_t rows, panels, each;
   float *x, *q, *rotation;  // [panels][width][lanes]; rotation: [panels][pairs][2][lanes]
   int32_t *length;            // tokens that each lane sees, itself included [panels][lanes]
   int32_t *begin;             // first segment of each panel, and behind the last [panels + 1]
@@ -138,6 +141,7 @@ typedef struct {
   float *panel_normed, *panel_kv, *panel_attended, *panel_activated, *panel_projected;
   float *panel_weights;  // weight rows of a tile as f32
   float *panel_scores, *panel_mixed, *panel_keys, *panel_row;
+  double since, spent[PHASES];  // seconds
 } worker_t;
 
 struct decoder {
@@ -173,12 +177,18 @@ void forward_vnni(worker_t *);
 void prefill_base(worker_t *);
 void prefill_avx2(worker_t *);
 void prefill_avx512(worker_t *);
+double peak_base(int rounds);
+double peak_avx2(int rounds);
+double peak_avx512(int rounds);
 void widen_base(const matrix_t *, float *);
 void widen_avx2(const matrix_t *, float *);
 void widen_avx512(const matrix_t *, float *);
 
 // Wait until all threads of the step are here.
 void pool_barrier(decoder_t *);
+
+// The time since the last mark of this thread was spent on `phase`.
+void mark(worker_t *w, enum phase phase);
 
 // Run `job` on all threads of the decoder, this one among them.
 void pool_run(decoder_t *d, void (*job)(worker_t *));

@@ -34,6 +34,8 @@ INLINE void wide_tile(const float *const *w, const int V, int cols, const float 
   for (int i = 0; i < WIDE; i++)
     for (int v = 0; v < V; v++) acc[i][v] = (vf){0};
   for (int k = 0; k < cols; k++) {
+    if (k % 16 == 0)
+      for (int i = 0; i < WIDE; i++) __builtin_prefetch(w[i] + (int64_t)WIDE * cols + k, 0, 2);
     vf in[4];
     for (int v = 0; v < V; v++) in[v] = load(turned + (int64_t)k * ld + v * VL);
 #pragma GCC unroll 6

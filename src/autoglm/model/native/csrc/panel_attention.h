@@ -64,9 +64,12 @@ static __attribute__((noinline)) void add_values(int vectors, const stored_t *kv
 }
 
 // Scores of keys from `from` on to weights; the lanes' new largest score, and what that leaves of earlier sums in `keep`.
-INLINE void soften_lanes(float *scores, int from, int count, const vi seen, vf *top, vf *total, vf *keep) {
+// seen: keys that each lane sees, `fewest` at least.
+INLINE void soften_lanes(float *scores, int from, int count, const vi seen, int fewest, vf *top, vf *total, vf *keep) {
   vf best = *top;
-  for (int t = 0; t < count; t++) {
+  int first = 0;  // that some lane does not see
+  for (; first < count && from + first < fewest; first++) best = max_of(best, load(scores + first * LANES));
+  for (int t = first; t < count; t++) {
     float *at = scores + t * LANES;
     vf score = pick(seen > from + t, load(at), splat(-INFINITY));
     store(at, score);
@@ -85,6 +88,8 @@ INLINE void soften_lanes(float *scores, int from, int count, const vi seen, vf *
 
 // One query head of the lanes of a segment. q, out: [dim][LANES], at the segment's first vector; length: of its lanes.
 static void attend_lanes(worker_t *w, const stored_t *kv, int vectors, const int32_t *length, int most, const float *q) {
+  int fewest = most;
+  for (int i = 0; i < vectors * VL; i++) fewest = length[i] < fewest ? length[i] : fewest;
   vf top[2], total[2] = {{0}, {0}}, keep[2];
   top[0] = top[1] = splat(-1e30f);  // a number: the first difference to it must be one
   float *scores = w->panel_scores, *mixed = w->panel_mixed;
@@ -95,7 +100,7 @@ static void attend_lanes(worker_t *w, const stored_t *kv, int vectors, const int
     for (int v = 0; v < vectors; v++) {
       vi seen;
       memcpy(&seen, length + v * VL, sizeof seen);
-      soften_lanes(scores + v * VL, from, count, seen, &top[v], &total[v], &keep[v]);
+      soften_lanes(scores + v * VL, from, count, seen, fewest, &top[v], &total[v], &keep[v]);
     }
     add_values(vectors, kv, from, count, scores, keep, mixed);
   }

@@ -1,4 +1,4 @@
-// Products with many rows. Rows are lanes: a panel holds 2 * VL rows, feature by feature [features][LANES], so that a
+// Products with many rows. Rows are lanes: a panel holds up to 2 * VL rows, feature by feature [features][LANES], so that a
 // weight is spread over a vector and meets the same feature of all of them. Weights are read where they lie, and what comes
 // out is a panel again: nothing is packed or turned between layers, and whatever works row by row needs no sum over lanes.
 
@@ -19,22 +19,28 @@ typedef struct {
 // sums[i][lane] = weight row i times the panel, for the first V vectors of lanes.
 INLINE void tile_of(const int V, tile_t t, int cols, const float *x, float *sums) {
   vf acc[SPREAD][2];
+  const float *row[SPREAD / 3];  // every third, the others by their distance from it: so many addresses fit the registers
+#pragma GCC unroll 4
+  for (int j = 0; j < SPREAD / 3; j++) row[j] = (j < SPREAD / 6 ? t.low : t.high) + j % (SPREAD / 6) * 3 * t.step;
 #pragma GCC unroll 12
   for (int i = 0; i < SPREAD; i++) acc[i][0] = acc[i][1] = (vf){0};
-  for (int k = 0; k < cols; k++) {
+  for (int k = 0; k < cols; k++, x += LANES) {
     if (k % PER_LINE == 0)
       for (int i = 0; i < SPREAD / 2; i++) {
         __builtin_prefetch(t.next_low + i * t.step + k, 0, 2);
         __builtin_prefetch(t.next_high + i * t.step + k, 0, 2);
       }
-    vf first = load(x + (int64_t)k * LANES), second = V > 1 ? load(x + (int64_t)k * LANES + VL) : first;
+    vf first = load(x), second = V > 1 ? load(x + VL) : first;
+#pragma GCC unroll 4
+    for (int j = 0; j < SPREAD / 3; j++) __asm__("" : "+r"(row[j]));  // else the compiler keeps all addresses, on the stack
 #pragma GCC unroll 12
     for (int i = 0; i < SPREAD; i++) {
-      const float *row = i < SPREAD / 2 ? t.low + i * t.step : t.high + (i - SPREAD / 2) * t.step;
-      vf weight = splat(row[k]);
+      vf weight = splat(row[i / 3][i % 3 * t.step]);
       acc[i][0] += weight * first;
       if (V > 1) acc[i][1] += weight * second;
     }
+#pragma GCC unroll 4
+    for (int j = 0; j < SPREAD / 3; j++) row[j]++;
   }
 #pragma GCC unroll 12
   for (int i = 0; i < SPREAD; i++) {
@@ -49,9 +55,38 @@ static __attribute__((noinline)) void tile_two(const tile_t *t, int cols, const 
 static __attribute__((noinline)) void tile_one(const tile_t *t, int cols, const float *x, float *sums) {
   tile_of(1, *t, cols, x, sums);
 }
+
+#if VL == 16
+// As tile_of for the first half of a vector of lanes, which takes half as long.
+static __attribute__((noinline)) void tile_half(const tile_t *t, int cols, const float *x, float *sums) {
+  __m256 acc[SPREAD];
+#pragma GCC unroll 12
+  for (int i = 0; i < SPREAD; i++) acc[i] = _mm256_setzero_ps();
+  for (int k = 0; k < cols; k++) {
+    if (k % PER_LINE == 0)
+      for (int i = 0; i < SPREAD / 2; i++) {
+        __builtin_prefetch(t->next_low + i * t->step + k, 0, 2);
+        __builtin_prefetch(t->next_high + i * t->step + k, 0, 2);
+      }
+    __m256 in = _mm256_loadu_ps(x + (int64_t)k * LANES);
+#pragma GCC unroll 12
+    for (int i = 0; i < SPREAD; i++) {
+      const float *row = i < SPREAD / 2 ? t->low + i * t->step : t->high + (i - SPREAD / 2) * t->step;
+      acc[i] = _mm256_fmadd_ps(_mm256_set1_ps(row[k]), in, acc[i]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < SPREAD; i++) _mm256_storeu_ps(sums + i * LANES, acc[i]);
+}
+#else
+#define tile_half tile_one
+#endif
+
+// vectors: of lanes that are wanted; 0: half of one.
 static inline void tile(int vectors, const tile_t *t, int cols, const float *x, float *sums) {
   if (vectors > 1) tile_two(t, cols, x, sums);
-  else tile_one(t, cols, x, sums);
+  else if (vectors == 1) tile_one(t, cols, x, sums);
+  else tile_half(t, cols, x, sums);
 }
 
 // Panels that one thread takes through a product together.
@@ -59,12 +94,19 @@ typedef struct {
   int count, panel[GROUPED], vectors[GROUPED];
 } group_t;
 
+// Rows that a panel has.
+static int rows_in(const batch_t *b, int panel) {
+  const int left = b->rows - panel * b->each;
+  return left < b->each ? left : b->each;
+}
+
 // This thread's panels from its `first` one on; every threads-th is its own, since later ones have more to attend to.
 static group_t group_from(const worker_t *w, const batch_t *b, int first) {
   group_t g = {0};
   for (int p = first; p < b->panels && g.count < GROUPED; p += w->decoder->model.threads) {
     g.panel[g.count] = p;
-    g.vectors[g.count++] = b->rows - p * LANES > VL ? 2 : 1;
+    const int rows = rows_in(b, p);
+    g.vectors[g.count++] = rows > VL ? 2 : rows > VL / 2;
   }
   return g;
 }
@@ -75,7 +117,11 @@ static group_t group_from(const worker_t *w, const batch_t *b, int first) {
 // `count` rows of a matrix from r on, where a tile can read them: in place, or as f32 in `buffer`.
 static const float *rows_of(const matrix_t *m, int r, int count, int whole, float *buffer) {
   if (m->type == F32 && count == whole) return (const float *)m->data + (size_t)r * (size_t)m->cols;
-  for (int i = 0; i < count; i++) widen(m, r + i, buffer + (int64_t)i * m->cols);
+  for (int i = 0; i < count; i++) {
+    float *to = buffer + (int64_t)i * m->cols;
+    if (m->type == F32) memcpy(to, (const float *)m->data + (size_t)(r + i) * (size_t)m->cols, (size_t)m->cols * 4);
+    else widen(m, r + i, to);
+  }
   return buffer;
 }
 

@@ -1,6 +1,7 @@
 // Memory and order of a prefill, and the call Python makes.
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "decoder.h"
 
@@ -16,16 +17,23 @@ static void *take(room_t *room, size_t count, size_t size) {
   return found;
 }
 
-static void place_batch(const decoder_t *d, batch_t *b, room_t *room, size_t rows) {
+// Full panels, or smaller ones where every thread would not have one.
+static int rows_of_panels(const decoder_t *d, int rows) {
+  int each = d->lanes;
+  while (each > d->lanes / 4 && rows <= each * (d->model.threads - 1)) each /= 2;
+  return each;
+}
+
+static void place_batch(const decoder_t *d, batch_t *b, room_t *room, int rows) {
   const model_t *m = &d->model;
-  const size_t lanes = (size_t)d->lanes, panels = (rows + lanes - 1) / lanes, all = panels * lanes;
-  b->rows = (int32_t)rows, b->panels = (int32_t)panels;
+  b->rows = rows, b->each = rows_of_panels(d, rows), b->panels = (rows + b->each - 1) / b->each;
+  const size_t lanes = (size_t)d->lanes, panels = (size_t)b->panels, all = panels * lanes;
   b->x = take(room, all * (size_t)m->hidden, 4);
   b->q = take(room, all * (size_t)(m->heads * m->head_dim), 4);
   b->rotation = take(room, all * 2 * (size_t)m->rotary_pairs, 4);
   b->length = take(room, all, 4);
   b->begin = take(room, panels + 1, 4);
-  b->segment = take(room, rows, sizeof(segment_t));
+  b->segment = take(room, (size_t)rows, sizeof(segment_t));
 }
 
 static void place(decoder_t *d, room_t *room, const prefill_t *s) {
@@ -34,8 +42,8 @@ static void place(decoder_t *d, room_t *room, const prefill_t *s) {
   const size_t q = (size_t)m->heads * dim, kv = (size_t)m->kv_heads * dim, width = (size_t)m->intermediate;
   size_t widest = hidden > width ? hidden : width;
   widest = widest > q ? widest : q;
-  place_batch(d, &d->all, room, (size_t)s->rows);
-  place_batch(d, &d->wanted, room, s->wanted > 0 ? (size_t)s->wanted : 0);
+  place_batch(d, &d->all, room, s->rows);
+  place_batch(d, &d->wanted, room, s->wanted > 0 ? s->wanted : 0);
   d->keys = m->keys, d->values = m->values, d->layer_stride = m->layer_stride, d->head_stride = m->head_stride;
   if (!m->keys) {
     d->keys = take(room, kv * (size_t)s->rows, 4), d->values = take(room, kv * (size_t)s->rows, 4);
@@ -79,17 +87,18 @@ static int reserve(decoder_t *d, const prefill_t *s) {
 static void order(const decoder_t *d, batch_t *b, const prefill_t *s, const int64_t *want) {
   int sequence = 0, count = 0, before = -1;
   for (int i = 0; i < b->rows; i++) {
-    const int row = want ? (int)want[i] : i, lane = i % d->lanes;
+    const int row = want ? (int)want[i] : i, panel = i / b->each, lane = i % b->each;
     const int start = sequence;
+    int32_t *length = b->length + (int64_t)panel * d->lanes;
     while (row >= s->sequence[sequence].first + s->sequence[sequence].rows) sequence++;
     const sequence_t *one = &s->sequence[sequence];
-    b->length[i] = d->model.whole ? one->length : one->length - one->rows + (row - one->first) + 1;
-    if (lane == 0) b->begin[i / d->lanes] = count;
+    length[lane] = d->model.whole ? one->length : one->length - one->rows + (row - one->first) + 1;
+    for (int rest = lane + 1; rest < d->lanes; rest++) length[rest] = length[lane];
+    if (lane == 0) b->begin[panel] = count;
     if (lane == 0 || sequence != start || row != before + 1) b->segment[count++] = (segment_t){sequence, lane, lane};
     b->segment[count - 1].last = lane + 1;
     before = row;
   }
-  for (int i = b->rows; i < b->panels * d->lanes; i++) b->length[i] = b->length[b->rows - 1];
   b->begin[b->panels] = count;
 }
 
@@ -105,4 +114,28 @@ int autoglm_prefill(decoder_t *d, const prefill_t *step) {
     d->arena = NULL, d->arena_size = 0;
   }
   return 0;
+}
+
+void mark(worker_t *w, enum phase phase) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  const double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+  if (phase < PHASES) w->spent[phase] += now - w->since;
+  w->since = now;
+}
+
+// CPU seconds that all threads together have spent on each phase since the last call.
+void autoglm_spent(decoder_t *d, double *seconds) {
+  memset(seconds, 0, PHASES * sizeof *seconds);
+  for (int i = 0; i < d->model.threads; i++)
+    for (int p = 0; p < PHASES; p++) seconds[p] += d->workers[i].spent[p], d->workers[i].spent[p] = 0;
+}
+
+// Operations of a loop of multiply-adds; how long it takes is for the caller to see.
+double autoglm_peak(int level, int rounds) {
+#ifdef __x86_64__
+  if (level >= 2) return peak_avx512(rounds);
+  if (level == 1) return peak_avx2(rounds);
+#endif
+  return (void)level, peak_base(rounds);
 }

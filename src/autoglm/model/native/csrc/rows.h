@@ -1,6 +1,7 @@
 // Products with a few rows. For one row, a weight row is read from its start to its end before the next one: one stream in
 // address order is what the hardware prefetches best (four streams side by side reach half the bandwidth of one). For more,
-// arithmetic is the limit, and two weight rows at once halve the loads of what they meet.
+// arithmetic is the limit, and several weight rows at once save loads of what they meet; those that come next are asked for
+// meanwhile, since the hardware does not foresee them.
 #include "vectors.h"
 
 #define TILE 4    // weight rows whose sums are reduced together
@@ -112,12 +113,51 @@ INLINE void row_times(const matrix_t *m, const int type, const int R, const int 
     for (int c = 0; c < C; c++) acc[i][c] = even[i][c] + odd[i][c];
 }
 
+#if VL == 16
+#define F32_ROWS 4  // f32 weight rows at once: one sum each, or registers would not do
+// As row_times for f32 weights, with one sum: for one row memory is slower than additions that wait for each other.
+INLINE void f32_times(const matrix_t *m, const int R, const int C, int r, const float *x, vf acc[][TOGETHER]) {
+  const int64_t cols = m->cols;
+  const float *base = (const float *)m->data + r * cols;
+  vf sums[F32_ROWS][TOGETHER];
+#pragma GCC unroll 4
+  for (int i = 0; i < R; i++)
+    for (int c = 0; c < C; c++) sums[i][c] = (vf){0};
+  const float *few = base, *last = base + 3 * cols;  // of four rows, two addresses and their distance
+  for (int k = 0; k < cols; k += VL, few += VL, last += VL, x += VL * C) {
+    vf w[F32_ROWS];
+    __asm__("" : "+r"(few), "+r"(last), "+r"(x));  // else the compiler keeps all addresses, on the stack
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) {
+      w[i] = load(i < 3 ? few + i * cols : last);
+      if (R > 1) __builtin_prefetch((i < 3 ? few + i * cols : last) + R * cols, 0, 2);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < C; c++) {
+      vf in = load(x + c * VL);
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i++) sums[i][c] += w[i] * in;
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < R; i++)
+    for (int c = 0; c < C; c++) acc[i][c] = sums[i][c];
+}
+#else
+#define F32_ROWS 2
+#define f32_times(m, R, C, r, x, acc) row_times(m, F32, R, C, r, x, acc)
+#endif
+
 // `count` weight rows from r on, times C rows of x; results at out[c * stride + i].
 INLINE void few_tile(const matrix_t *m, const int type, const int C, int r, int count, const float *x, float *out,
                      int stride) {
   vf acc[TILE][TOGETHER];
   int done = 0;
-  if (C > 1)
+  if (type == F32) {
+    if (C > 1)
+      for (; done + F32_ROWS <= count; done += F32_ROWS) f32_times(m, F32_ROWS, C, r + done, x, acc + done);
+    for (; done < count; done++) f32_times(m, 1, C, r + done, x, acc + done);
+  } else if (C > 1)
     for (; done + 2 <= count; done += 2) row_times(m, type, 2, C, r + done, x, acc + done);
   for (; done < count; done++) row_times(m, type, 1, C, r + done, x, acc + done);
   reduce(m, C, r, count, acc, out, stride);

@@ -22,7 +22,17 @@ INLINE vf load(const float *p) { return *(const vf_loose *)p; }
 INLINE void store(float *p, vf v) { *(vf_loose *)p = v; }
 INLINE vf splat(float value) { return value - (vf){0}; }
 INLINE vf pick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
-INLINE vf max_of(vf a, vf b) { return pick(a > b, a, b); }
+// By hand where it matters: the compiler takes comparisons of whole vectors apart.
+INLINE vf max_of(vf a, vf b) {
+#if VL == 16 && defined(__AVX512F__)
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif VL == 8 && defined(__AVX2__)
+  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return pick(a > b, a, b);
+#endif
+}
+INLINE vf min_of(vf a, vf b) { return -max_of(-a, -b); }
 
 INLINE float bf16(uint16_t bits) {
   uint32_t wide = (uint32_t)bits << 16;
@@ -105,12 +115,17 @@ INLINE float largest(vf a) {
   return best;
 }
 
-// e^x within 2 units in the last place; 0 below -87 (Cephes' expf: Moshier 1992).
+// e^x within 2 units in the last place; next to nothing below -87 (Cephes' expf: Moshier 1992).
 INLINE vf exp_of(vf x) {
+#if VL == 16 && defined(__AVX512F__)
+  vf clamped = (vf)_mm512_min_ps((__m512)max_of(x, splat(-104.0f)), _mm512_set1_ps(88.0f));
+  vf whole = (vf)_mm512_roundscale_ps((__m512)(clamped * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
   vf clamped = max_of(x, splat(-87.3f));
-  clamped = pick(clamped < 88.0f, clamped, splat(88.0f));
-  vf shifted = clamped * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to a whole number
-  vf whole = shifted - 12582912.0f;
+  clamped = min_of(clamped, splat(88.0f));
+  vf whole = clamped * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to a whole number
+  whole -= 12582912.0f;
+#endif
   vf r = clamped - whole * 0.693359375f + whole * 2.12194440e-4f;
   vf p = splat(1.9875691500e-4f);
   p = p * r + 1.3981999507e-3f;
@@ -119,9 +134,12 @@ INLINE vf exp_of(vf x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
+#if VL == 16 && defined(__AVX512F__)
+  return (vf)_mm512_scalef_ps((__m512)p, (__m512)whole);
+#else
   vi exponent = __builtin_convertvector(whole, vi) + 127;
-  vf result = p * (vf)(exponent << 23);
-  return pick(x < -87.3f, (vf){0}, result);
+  return pick(x < -87.3f, (vf){0}, p * (vf)(exponent << 23));
+#endif
 }
 
 // n numbers, any n: whole vectors, then the rest one by one.
