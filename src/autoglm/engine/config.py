@@ -39,7 +39,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         idle_step_ms: how long a step of that may take, and so hold up a request.
         evict_dropped: KV and features of images that a dialogue no longer shows are evicted first.
         native_decode: decode on the compiled kernels where they fit; off, on torch.
-        native_prefill: steps of more rows on them, too, in float32 on one rank; off, on torch. Needs native_decode.
+        native_prefill: steps of more rows on them, too, in float32 without tensor parallelism; needs native_decode.
         packed_kernels: on CUDA, steps of few rows read fp8 and int4 weights as they are packed.
         fused_layers: on CUDA, what stands between a layer's products in few kernels.
         paged_attention: of decode steps on CUDA: by kernel, by gathering, as measured at the start, or off, and each

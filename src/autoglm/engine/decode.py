@@ -19,6 +19,8 @@ from autoglm.model.native.decoder import NO_IMAGES, BlockList, ImageList, Native
 from autoglm.model.native.description import Sizes, unfit
 from autoglm.model.native.library import library
 from autoglm.model.native.placement import place
+from autoglm.model.native.prefill import PrefillKernels
+from autoglm.model.native.tower import TowerKernels
 from autoglm.model.registry import Model
 from autoglm.parallel.collectives import ALONE, Communicator
 
@@ -108,6 +110,16 @@ def native_decoder(
         place(_read_per_token(model))
     sizes = Sizes(config.max_decode_rows, max(context, seen), config.block_size, threads_for(model))
     return NativeDecoder(model, kv, sizes, integer_products=config.integer_products)
+
+
+def prefill_on_kernels(model: Model, kv: KVStore, config: EngineConfig, num_blocks: int) -> None:
+    """Have steps of more rows run on the kernels, too, and the vision tower where this stage has it."""
+    if not config.native_prefill or model.comm.size > 1:
+        return
+    longest = longest_context(model, config, num_blocks)
+    model.decoder.kernels = PrefillKernels.of(model, kv, longest, config.block_size)
+    if model.stage is None or model.stage.vision:
+        model.visual.blocks.kernels = TowerKernels.of(model.visual.blocks, torch.get_num_threads())
 
 
 class DecodeRunner:

@@ -11,7 +11,7 @@ from torch import Tensor
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.decode import DecodeRunner, longest_context
+from autoglm.engine.decode import DecodeRunner, prefill_on_kernels
 from autoglm.engine.encoder import ImageEncoder
 from autoglm.engine.rows import image_rows, visual_spans
 from autoglm.engine.scheduler import Chunk
@@ -20,8 +20,6 @@ from autoglm.engine.static_decode import StaticDecode, wanted
 from autoglm.model.autoglm_phone import AutoGLMPhoneModel
 from autoglm.model.context import ForwardContext, ImageFeatures, KVStore, SequenceSlice
 from autoglm.model.cuda.layers import fuse
-from autoglm.model.native.prefill import PrefillKernels
-from autoglm.model.native.tower import TowerKernels
 from autoglm.model.quantized.linear import multiply_by_kernel
 from autoglm.model.registry import Model
 from autoglm.prompt import ProcessedImage
@@ -50,10 +48,8 @@ class ModelRunner:
         self._kv = KVStore(model.kv_spec, (num_blocks + scratch) * block_size, model.device)
         self._offsets = torch.arange(block_size)
         self._decode: DecodeRunner | StaticDecode | None = DecodeRunner.of(model, self._kv, config, num_blocks)
-        if isinstance(self._decode, DecodeRunner) and config.native_prefill:
-            longest = longest_context(model, config, num_blocks)
-            model.decoder.kernels = PrefillKernels.of(model, self._kv, longest, block_size)
-            model.visual.blocks.kernels = TowerKernels.of(model.visual.blocks, torch.get_num_threads())
+        if isinstance(self._decode, DecodeRunner):
+            prefill_on_kernels(model, self._kv, config, num_blocks)
         if self._decode is None:
             self._decode = StaticDecode.of(model, self._kv, config, num_blocks)
 

@@ -168,6 +168,9 @@ def test_decoding_takes_the_kernels_unless_they_are_switched_off(pair: Pair, mon
     assert len(alone) >= 4
     assert [step.native for step in alone] == [pair.many.config.native_decode] * len(alone)
     assert not any(step.native for step in steps if step not in alone)
+    config = pair.many.config
+    prefills = config.native_decode and config.tensor_parallel_size == 1
+    assert (pair.many.model.decoder.kernels is not None) == prefills
 
 
 def test_running_sequences_are_spread_evenly_over_as_many_micro_batches_as_stages(

@@ -15,7 +15,7 @@ from torch import Tensor
 from autoglm.cache import PartialCopy, VisualCache
 from autoglm.engine.budget import FeatureKey
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.decode import DecodeRunner, images_seen, row_positions
+from autoglm.engine.decode import DecodeRunner, images_seen, prefill_on_kernels, row_positions
 from autoglm.engine.ranks.executor import StepExecutor
 from autoglm.engine.ranks.group import RankGroup
 from autoglm.engine.ranks.messages import NewImage, Part, Span, Splice, Step
@@ -46,6 +46,8 @@ class RankRunner(ModelRunner):
         self._executor = StepExecutor(model, self._kv, config.block_size, self._images.held)
         group.begin(num_blocks)
         self._decode = DecodeRunner.of(model, self._kv, config, num_blocks, group.mesh.pipeline)
+        if self._decode is not None:
+            prefill_on_kernels(model, self._kv, config, num_blocks)
 
     def copy(self, copy: PartialCopy) -> None:
         super().copy(copy)

@@ -19,7 +19,7 @@ import msgspec
 import torch
 
 from autoglm.engine.config import EngineConfig
-from autoglm.engine.decode import native_decoder
+from autoglm.engine.decode import native_decoder, prefill_on_kernels
 from autoglm.engine.pipeline.worker import StageWorker
 from autoglm.engine.ranks.executor import StepExecutor
 from autoglm.engine.ranks.fast import quickened
@@ -92,7 +92,10 @@ def _execute(path: Path, config: EngineConfig, place: Place, store: str, followe
     kv = KVStore(model.kv_spec, begin.num_blocks * config.block_size, device)
     features: dict[int, ImageFeatures] = {}
     decoder = native_decoder(model, kv, config, begin.num_blocks, mesh.pipeline)
-    native = None if decoder is None else NativeSteps(decoder, features)
+    native = None
+    if decoder is not None:
+        native = NativeSteps(decoder, features)
+        prefill_on_kernels(model, kv, config, begin.num_blocks)
     executor = StepExecutor(model, kv, config.block_size, features, native)
     if partition is None:
         _follow(executor, follower)

@@ -34,6 +34,7 @@ class PrefillKernels:
         self, model: Model, kv: KVStore, longest: int, block_size: int, threads: int, instructions: int | None = None
     ) -> None:
         self._kv, self._longest, self._layers = kv, longest, len(model.decoder.layers)
+        self._before = 0 if model.stage is None else 2 * model.stage.first  # half layers of the stages before
         self._description = describe(model, kv, Sizes(1, longest, block_size, threads))
         self.handle = Handle(self._description.model, instructions)
 
@@ -66,7 +67,7 @@ class PrefillKernels:
         leave = context.output_rows is not None and first < last - 1 and last == 2 * self._layers
         turn = torch.view_as_real(plan.rotations)
         rows = Rows(hidden, parts, slots, turn, context.output_rows if leave else None)
-        return run_halves(self.handle, rows, first, last)
+        return run_halves(self.handle, rows, first - self._before, last - self._before)
 
 
 @dataclass(frozen=True, slots=True)
