@@ -88,6 +88,8 @@ bench: $(VENV)/.installed-bench .cache/bench/converter/.installed ## side by sid
 	@$(BIN)/python -m benchmarks.side_by_side
 	@$(BIN)/python -m benchmarks.decode
 	@$(BIN)/python -m benchmarks.decode --table docs/decode.md
+	@$(BIN)/python -m benchmarks.prefill_profile
+	@$(BIN)/python -m benchmarks.prefill_profile --table docs/prefill.md
 	@$(BIN)/python -m benchmarks.dual_stream
 	@$(BIN)/python -m benchmarks.early_encode
 	@$(BIN)/python -m benchmarks.speculation
