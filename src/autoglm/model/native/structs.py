@@ -6,7 +6,7 @@ import ctypes
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from typing import Any, ClassVar
 
-ABI = 6
+ABI = 7
 F32, BF16, INT8, INT4 = range(4)
 """``enum weight_type``"""
 Fields = list[tuple[str, Any]]

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ABI 6
+#define ABI 7
 #define GROUPED 4  // panels that meet a tile of weights while it is in the caches
 #define KEYS 96    // keys whose scores are held at once
 #define SPREAD_MOST 12

@@ -185,45 +185,15 @@ INLINE void f32_times(const matrix_t *m, const int R, const int C, int r, const 
 #define f32_times(m, R, C, r, x, acc) row_times(m, F32, R, C, r, x, acc)
 #endif
 
-// As row_times, for a whole tile and one row of x that does not stay in the first cache beside the weights that pass through:
-// then loading it again for each weight row costs more than four streams do, if those that come next are asked for meanwhile
-// (on a Zen 4 core, 5120 columns: 30 GB/s instead of 22).
-INLINE void long_times(const matrix_t *m, const int type, int r, const float *x, vf acc[][TOGETHER]) {
-  const int cols = m->cols, one = type == F32 && VL == 16;  // one sum, as f32_times has, so that rows come out alike
-  const size_t bytes = row_bytes(type, cols);
-  const char *rows = (const char *)m->data + (size_t)r * bytes, *next = rows + TILE * bytes;
-  vf even[TILE], odd[TILE];
-#pragma GCC unroll 4
-  for (int i = 0; i < TILE; i++) even[i] = odd[i] = (vf){0};
-  int k = 0;
-  for (; k + 2 * VL <= cols; k += 2 * VL) {
-    const vf first = load(x + k), second = load(x + k + VL);
-#pragma GCC unroll 4
-    for (int i = 0; i < TILE; i++) {
-      const int ahead = 2 * VL * (int)row_bytes(type, 1);
-      for (int line = 0; line < ahead; line += 64) __builtin_prefetch(next + line, 0, 2);
-      next += ahead;
-      even[i] += load_as(type, rows + (size_t)i * bytes, k) * first;
-      const vf rest = load_as(type, rows + (size_t)i * bytes, k + VL) * second;
-      if (one)
-        even[i] += rest;
-      else
-        odd[i] += rest;
-    }
-  }
-  for (; k < cols; k += VL)
-    for (int i = 0; i < TILE; i++) even[i] += load_as(type, rows + (size_t)i * bytes, k) * load(x + k);
-  for (int i = 0; i < TILE; i++) acc[i][0] = even[i] + odd[i];
-}
-
 // `count` weight rows from r on, times C rows of x; results at out[c * stride + i].
 INLINE void few_tile(const matrix_t *m, const int type, const int C, int r, int count, const float *x, float *out,
                      int stride) {
   vf acc[TILE][TOGETHER];
   int done = 0;
-  if (C == 1 && (type == F32 || type == BF16) && m->cols >= LONG && count == TILE) long_times(m, type, r, x, acc), done = TILE;
   if (type == F32) {
-    if (C > 1)
+    // One row of x that is long does not stay in the first cache beside the weights that pass through: then loading it again
+    // for each weight row costs more than four streams do (on a Zen 4 core, 5120 columns: 30 GB/s instead of 22).
+    if (C > 1 || m->cols >= LONG)
       for (; done + F32_ROWS <= count; done += F32_ROWS) f32_times(m, F32_ROWS, C, r + done, x, acc + done);
     for (; done < count; done++) f32_times(m, 1, C, r + done, x, acc + done);
   } else if (C > 1)
