@@ -37,7 +37,7 @@ def test_int8_passes_the_gate_and_a_tenth_of_the_values_does_not() -> None:
 
 def test_every_method_of_a_link_runs_on_one_rank() -> None:
     names = list(compression_worker.methods(ALONE, torch.ones(compression_worker.WIDTH)))
-    found = compression_worker.measure(ALONE, 4, 1, ["fp32", "bf16", "top 10 %"])
+    found = compression_worker.measure(ALONE, 4, 1, 0.0, ["fp32", "bf16", "top 10 %"])
     assert set(found) <= set(names)
     assert found["fp32"]["error"] == 0
 
