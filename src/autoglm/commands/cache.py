@@ -28,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         if name == "purge":
             what = action.add_mutually_exclusive_group()
             what.add_argument("--session", help="only this session's answers")
-            what.add_argument("--cache", choices=("responses", "models", "dialogue"), help="only this cache")
+            what.add_argument("--cache", choices=("responses", "models", "dialogue", "prompts"), help="only this cache")
         action.set_defaults(run=run, action=name)
 
 

@@ -25,6 +25,7 @@ from autoglm.messages import (
     Cancel,
     Command,
     Event,
+    ForgetPrompts,
     FrameDecoder,
     GetStats,
     KeepSession,
@@ -102,6 +103,8 @@ class EngineProcess:
                 engine.cancel(command.id)
             elif isinstance(command, KeepSession):
                 engine.keep(command)
+            elif isinstance(command, ForgetPrompts):
+                engine.prompts.forget()
             elif isinstance(command, GetStats):
                 self.send([StatsReply(command.id, engine.stats())])
             elif isinstance(command, Shutdown):

@@ -127,6 +127,8 @@ def _caches_of(engine: Engine) -> list[CacheStats]:
         caches.append(host_stats(kv.host))
     if engine.sharing is not None:
         caches += [store_stats(store) for store in engine.sharing.shared.stores]
+    if engine.prompts.shared is not None:
+        caches += engine.prompts.shared.stats()
     return caches
 
 
