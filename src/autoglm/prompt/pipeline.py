@@ -109,6 +109,8 @@ class ImagePipeline:
                 loads=self._loads,
                 load_seconds=self._load_seconds,
                 causes={str(cause): count for cause, count in entries.removed.items()},
+                hit_age_seconds=entries.hit_age_seconds,
+                evicted_age_seconds=entries.evicted_age_seconds,
             )
 
     def _lead(self, key: _Key, data: bytes, future: Future[ProcessedImage]) -> ProcessedImage:

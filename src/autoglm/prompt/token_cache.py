@@ -85,6 +85,8 @@ class TokenCache:
             loads=self._loads,
             load_seconds=self._seconds,
             causes={str(cause): count for cause, count in pieces.removed.items()},
+            hit_age_seconds=pieces.hit_age_seconds,
+            evicted_age_seconds=pieces.evicted_age_seconds,
         )
 
     def _piece(self, piece: str) -> tuple[int, ...]:
