@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -124,6 +126,27 @@ def test_a_running_prompt_can_be_shared_before_its_block_is_full() -> None:
     assert cached == 6
     assert copy is not None
     assert copy.source == first.blocks[1]
+
+
+def test_age_of_hits_and_evictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    cache = KVCache(3, SIZE)
+    identities = list(range(2 * SIZE))
+    table, _, _ = cache.open("", identities, 2 * SIZE - 1)
+    assert cache.grow(table, 2 * SIZE)
+    cache.release(table, identities, 2 * SIZE)
+    now[0] = 13.0
+    again, found, copy = cache.open("", identities, 2 * SIZE - 1)
+    assert copy is not None
+    cache.count(again, found, 1)
+    assert cache.counters.hit_age_seconds == 3.0 * (2 * SIZE - 1)
+    cache.release(again, identities, found)
+    now[0] = 15.0
+    other, _, _ = cache.open("", [9] * 3 * SIZE, 3 * SIZE)
+    assert cache.grow(other, 3 * SIZE)
+    # The two old blocks, and the copy that went with its second.
+    assert cache.counters.evicted_age_seconds == 5.0 * cache.counters.evictions - 3.0 * (cache.counters.evictions - 2)
 
 
 def test_off_switch() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +74,20 @@ def test_against_a_plain_lru(capacity: int, actions: list[tuple[str, int]]) -> N
         cache.check_integrity(sum(pins.values()))
         assert {n for n in range(6) if key(n) in cache} == set(order)
         assert (cache.dropped_entries, cache.dropped_evictions) == (len(dropped), early)
+
+
+def test_age_of_hits_and_evictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    cache: VisualCache[Blob] = VisualCache(3)
+    cache.put_pinned(key(1), Blob(1, 2))
+    cache.unpin(key(1))
+    now[0] = 14.0
+    assert cache.pin(key(1)) is not None
+    cache.unpin(key(1))
+    now[0] = 17.0
+    cache.put_pinned(key(2), Blob(2, 2))
+    assert (cache.counters.hit_age_seconds, cache.counters.evicted_age_seconds) == (4.0, 7.0)
 
 
 def test_zero_capacity_keeps_nothing_unpinned() -> None:

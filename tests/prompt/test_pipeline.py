@@ -5,10 +5,20 @@ from threading import Barrier, Lock
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from autoglm.errors import ImageError, InvalidInputError
-from autoglm.prompt import Glm4vImageProcessor, ImageOptions, ImagePipeline, ProcessedImage, encoded_digest
+from autoglm.prompt import (
+    Glm4vImageProcessor,
+    ImageLimits,
+    ImageOptions,
+    ImagePipeline,
+    ProcessedImage,
+    decode_image,
+    encoded_digest,
+)
 from autoglm.prompt.synthetic_images import encode, screenshot
 
 
@@ -31,6 +41,8 @@ def picture(seed: int) -> bytes:
 
 
 ONE = 8 * 8 * 1176 * 4
+FILES = [picture(seed) for seed in range(6)]
+DIGESTS = [Glm4vImageProcessor(ImageOptions()).process(decode_image(file, ImageLimits())).digest for file in FILES]
 
 
 def test_same_bytes_are_processed_once() -> None:
@@ -52,6 +64,26 @@ def test_the_least_recently_used_leaves_first() -> None:
     stats = pipeline.stats()
     assert kept == [1, 3]
     assert (stats.entries, stats.evictions, stats.bytes, stats.capacity_bytes) == (2, 1, 2 * ONE, 2 * ONE)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 4), st.lists(st.integers(0, 5), max_size=30))
+def test_against_a_plain_lru(room: int, asked: list[int]) -> None:
+    processor = CountingProcessor()
+    pipeline = ImagePipeline(processor, capacity_bytes=room * ONE)
+    order: list[int] = []
+    decoded = 0
+    for seed in asked:
+        if seed in order:
+            order.remove(seed)
+        else:
+            decoded += 1
+        order = [*order, seed][-room:]
+        assert pipeline.process(FILES[seed]).digest == DIGESTS[seed]
+        assert [s for s in range(6) if pipeline.lookup(encoded_digest(FILES[s]))] == sorted(order)
+    stats = pipeline.stats()
+    assert (processor.calls, stats.misses, stats.hits) == (decoded, decoded, len(asked) - decoded)
+    assert (stats.entries, stats.bytes, stats.evictions) == (len(order), len(order) * ONE, decoded - len(order))
 
 
 def test_off_switch_and_oversized_images() -> None:

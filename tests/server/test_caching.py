@@ -169,6 +169,16 @@ def test_the_command_line(alone: LiveServer, tmp_path: Path, capsys: pytest.Capt
     out = capsys.readouterr().out
     for part in ("responses", "dialogue", "kv_prefix", "no shared store"):
         assert part in out
+    assert main(["cache", "stats", "--json", *at]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for cache in found["engine"]:
+        assert {"hits", "misses", "loads", "load_seconds", "causes", "bytes", "hit_age_seconds"} <= set(cache)
+    for cache in found["tiered"]:
+        assert {"local_hits", "misses", "loads", "load_seconds", "hit_age_seconds"} <= set(cache["counters"])
+        assert {"bytes", "entries", "evicted_size", "evicted_expired"} <= set(cache["local"])
+    assert {"hits", "misses", "loads", "load_seconds", "hit_age_seconds", "evicted_cap", "bytes"} <= set(
+        found["dialogue"]
+    )
     assert main(["cache", "purge", "--session", "s7", *at]) == 0
     assert "1 answers of session s7 are gone" in capsys.readouterr().out
     assert main(["cache", "purge", *at]) == 0

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ class BlockTable:
         indexed: blocks whose chain is in the index (a prefix of ``blocks``); ``node`` is the last one's node.
         published: the node of a further block that was indexed before it was full.
         restored: tokens whose KV came back from the host tier.
+        age: sum over the tokens found in the pool of the seconds since their block was indexed.
     """
 
     salt: str
@@ -36,6 +38,7 @@ class BlockTable:
     node: Node | None = None
     published: Node | None = None
     restored: int = 0
+    age: float = 0.0
 
     @property
     def contiguous(self) -> bool:
@@ -126,6 +129,8 @@ class KVCache:
         table.indexed = len(table.blocks)
         table.node = match.nodes[-1] if match.nodes else None
         tokens = len(match.nodes) * self.block_size
+        now = time.monotonic()
+        table.age = self.block_size * sum(now - node.made for node in match.nodes)
         copy = None
         if restore and self.host is not None and self._restore(self.host, table, identities, limit):
             tokens = len(table.blocks) * self.block_size
@@ -139,12 +144,14 @@ class KVCache:
                 table.blocks += target
                 copy = PartialCopy(source, target[0], match.partial_tokens)
                 tokens += match.partial_tokens
+                table.age += match.partial_tokens * (now - match.partial.made)
         return table, tokens, copy
 
     def count(self, table: BlockTable, cached: int, misses: int) -> None:
         """Record an opened table that was really used (admission may open, fail and try again)."""
         self.counters.hits += cached - table.restored
         self.counters.misses += misses
+        self.counters.hit_age_seconds += table.age
         if self.host is not None:
             self.host.counters.hits += table.restored
             self.host.counters.misses += misses
@@ -337,6 +344,8 @@ class KVCache:
     def _evicted(self, block: int) -> None:
         self.counters.evictions += 1
         for node in self._index.remove(block):
+            if node.block == block:
+                self.counters.evicted_age_seconds += time.monotonic() - node.made
             known = self._pool.worth(node.block) is Worth.KNOWN  # else it is not likely to be asked for again
             if (
                 known

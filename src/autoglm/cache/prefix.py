@@ -7,6 +7,7 @@ a look-up may end inside a block: reuse is exact to the token.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +18,8 @@ Key = tuple[int, ...]
 class Node:
     """One indexed block. Roots (one per salt) have ``block`` -1 and no parent.
 
-    ``name`` is what the chain up to here is called in lower tiers; ``None``: it never goes there.
+    ``name`` is what the chain up to here is called in lower tiers; ``None``: it never goes there. ``made``: when the
+    block was indexed, on the monotonic clock.
     """
 
     key: Key
@@ -25,6 +27,7 @@ class Node:
     parent: Node | None
     name: bytes | None = None
     children: dict[Key, Node] = field(default_factory=dict)
+    made: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class PrefixIndex:
         existing = parent.children.get(key)
         if existing is not None:
             return existing
-        node = Node(key, block, parent, name)
+        node = Node(key, block, parent, name, made=time.monotonic())
         parent.children[key] = node
         self._nodes[block] = node
         return node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class _Entry(Generic[T]):
     pins: int
     dropped: bool = False
     ahead: bool = False
+    made: float = 0.0
 
 
 class VisualCache(Generic[T]):
@@ -53,6 +55,7 @@ class VisualCache(Generic[T]):
     Attributes:
         on_encoded: told of each value that was computed here and is new.
         lower: where evicted values go; ``None``: nowhere.
+        recall_seconds: spent on values that came back from it.
         dropped_evictions: evictions of what :meth:`drop` named.
         ahead_used, ahead_wasted: of what :meth:`put_ahead` brought, entries that were pinned, and that went unpinned.
     """
@@ -64,6 +67,7 @@ class VisualCache(Generic[T]):
         self.lower: LowerFeatures[T] | None = None
         self.offered = self.recalled = self.dropped_evictions = 0
         self.ahead_used = self.ahead_wasted = 0
+        self.recall_seconds = 0.0
         self.bytes = 0
         self.counters = Counters()
         self._entries: OrderedDict[tuple[str, bytes], _Entry[T]] = OrderedDict()
@@ -102,6 +106,7 @@ class VisualCache(Generic[T]):
             self.counters.misses += 1
         else:
             self.counters.hits += 1
+            self.counters.hit_age_seconds += time.monotonic() - entry.made
         entry.pins += 1
         entry.dropped = False
         self._entries.move_to_end(key)
@@ -131,9 +136,11 @@ class VisualCache(Generic[T]):
         """Bring an evicted value back from the lower level; whether it is here now."""
         if key in self._entries:
             return True
+        started = time.perf_counter()
         value = self.lower.recall(self.name(key)) if self.lower is not None and self.capacity_bytes else None
         if value is None:
             return False
+        self.recall_seconds += time.perf_counter() - started
         self.recalled += 1
         self._insert(key, value, 0)
         return key in self._entries
@@ -167,7 +174,7 @@ class VisualCache(Generic[T]):
             raise RuntimeError(f"visual cache has {held} pins, its users know {pins}")
 
     def _insert(self, key: tuple[str, bytes], value: T, pins: int, *, ahead: bool = False) -> None:
-        self._entries[key] = _Entry(value, pins, ahead=ahead)
+        self._entries[key] = _Entry(value, pins, ahead=ahead, made=time.monotonic())
         self.bytes += value.nbytes
         self._shrink()
 
@@ -179,6 +186,7 @@ class VisualCache(Generic[T]):
             value = entry.value
             self.bytes -= value.nbytes
             self.counters.evictions += 1
+            self.counters.evicted_age_seconds += time.monotonic() - entry.made
             self.dropped_evictions += entry.dropped
             self.ahead_wasted += entry.ahead
             if self.lower is not None and not entry.dropped:

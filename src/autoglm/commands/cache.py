@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action = actions.add_parser(name, help=text)
         action.add_argument("--url", default=_DEFAULT_URL, help=f"of the server (default: {_DEFAULT_URL})")
         action.add_argument("--api-key-file", type=Path, help="its first key is used (or set AUTOGLM_API_KEYS)")
+        if name == "stats":
+            action.add_argument("--json", action="store_true", help="every figure, as the server gives it")
         if name == "purge":
             what = action.add_mutually_exclusive_group()
             what.add_argument("--session", help="only this session's answers")
-            what.add_argument("--cache", choices=("responses", "models", "dialogue"), help="only this cache")
+            what.add_argument("--cache", choices=("responses", "models", "dialogue", "prompts"), help="only this cache")
         action.set_defaults(run=run, action=name)
 
 
@@ -36,7 +39,11 @@ def run(options: argparse.Namespace) -> int:
     """Ask the server; print what it says."""
     console = Console()
     if options.action == "stats":
-        _print_stats(_ask(options, "GET", "/v1/cache/stats"), console)
+        found = _ask(options, "GET", "/v1/cache/stats")
+        if options.json:
+            print(json.dumps(found, indent=1))
+        else:
+            _print_stats(found, console)
     elif options.action == "warm":
         console.print(f"{_ask(options, 'POST', '/v1/cache/warm')['entries']} entries are warm")
     else:

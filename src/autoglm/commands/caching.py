@@ -7,10 +7,12 @@ import asyncio
 import hashlib
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from autoglm import env
+from autoglm.engine import EngineConfig
 from autoglm.errors import InvalidInputError
 from autoglm.server.caching.caches import ServerCaches
 from autoglm.server.caching.config import CachingConfig
@@ -53,6 +55,18 @@ def caching_config(options: argparse.Namespace, checkpoint: Path, engine_json: s
         warm_up_prompts=tuple(_prompt(file) for file in options.warm_up_prompts),
         warm_up_wait=options.warm_up_wait,
     )
+
+
+def sharing_prompts(engine: EngineConfig, options: argparse.Namespace) -> EngineConfig:
+    """The engine's options, its prompts shared where the server's answers are, unless options say where.
+
+    What decides answers is not changed. An address from the environment is not repeated: others can read command lines.
+    """
+    url = engine.prompt_redis_url or options.redis_url or ""
+    name = engine.prompt_namespace
+    if name == EngineConfig().prompt_namespace:
+        name = options.cache_namespace
+    return msgspec.structs.replace(engine, prompt_redis_url=url, prompt_namespace=name)
 
 
 def model_tag(checkpoint: Path, engine_json: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from autoglm.commands.caching import add_caching_options, caching_config, show_warm_up
+from autoglm.commands.caching import add_caching_options, caching_config, sharing_prompts, show_warm_up
 from autoglm.commands.keys import api_keys
 from autoglm.commands.options import add_engine_options, engine_config
 from autoglm.commands.progress import loading_bar
@@ -91,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
         console=_console(options),
         caching=caching_config(options, checkpoint, engine_json),
     )
-    return serve(config, engine_command(checkpoint, engine_json), _announce)
+    engine = sharing_prompts(engine, options)
+    return serve(config, engine_command(checkpoint, msgspec.json.encode(engine).decode()), _announce)
 
 
 def engine_command(checkpoint: Path, config_json: str) -> list[str]:

@@ -24,6 +24,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         encoder_patches: image patches encoded in one step at most; one image always fits.
         visual_cache_bytes, image_cache_bytes: features by content; processed pixels by encoded bytes. 0: off.
         token_cache_bytes: tokenised pieces of prompts, such as the system prompt. 0: off.
+        share_prompts: long tokenised texts and scaled screens are shared with other replicas, if there is a Redis:
+        prompt_redis_url: its address; empty: ``AUTOGLM_REDIS_URL``, else none. Password: environment.
+        prompt_namespace: replicas of one namespace share.
         prefix_caching: reuse of KV prefixes; off recomputes every prompt.
         host_kv_bytes: host memory for KV blocks that leave the pool; they come back by copy. 0: off.
         host_kv_min_blocks: fewer blocks are computed again rather than loaded; 0: measured at start.
@@ -80,6 +83,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     visual_cache_bytes: int = 512 * 2**20
     image_cache_bytes: int = 256 * 2**20
     token_cache_bytes: int = 8 * 2**20
+    share_prompts: bool = True
+    prompt_redis_url: str = ""
+    prompt_namespace: str = "autoglm"
     prefix_caching: bool = True
     host_kv_bytes: int = 0
     host_kv_min_blocks: int = 0

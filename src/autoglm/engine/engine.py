@@ -28,7 +28,7 @@ from autoglm.engine.report import finish_of, logprobs_of, stats_of
 from autoglm.engine.sampling import Choice, best_at_once
 from autoglm.engine.scheduler import Chunk, Scheduler
 from autoglm.engine.sequence import Sequence
-from autoglm.engine.sharing import Sharing
+from autoglm.engine.sharing import Sharing, shared_prompts
 from autoglm.engine.speculation import Speculator
 from autoglm.engine.speculation.verify import settle
 from autoglm.errors import AutoGLMError
@@ -153,6 +153,7 @@ class Engine:
             max_pixels=config.max_pixels,
             image_cache_bytes=config.image_cache_bytes,
             token_cache_bytes=config.token_cache_bytes,
+            shared=shared_prompts(config),
         )
         return cls(model, prompts, config, ranks)
 
@@ -261,6 +262,8 @@ class Engine:
         self.admission.close()
         if self.sharing is not None:
             self.sharing.close()
+        if self.prompts.shared is not None:
+            self.prompts.shared.close()
         self.runner.close()
 
     def _copy(self, copy: PartialCopy) -> None:

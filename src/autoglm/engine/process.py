@@ -26,6 +26,7 @@ from autoglm.messages import (
     Cancel,
     Command,
     Event,
+    ForgetPrompts,
     FrameDecoder,
     GetStats,
     KeepSession,
@@ -103,6 +104,8 @@ class EngineProcess:
                 engine.cancel(command.id)
             elif isinstance(command, KeepSession):
                 engine.keep(command)
+            elif isinstance(command, ForgetPrompts):
+                engine.prompts.forget()
             elif isinstance(command, GetStats):
                 self.send([StatsReply(command.id, engine.stats())])
             elif isinstance(command, Shutdown):

@@ -102,10 +102,13 @@ def _caches_of(engine: Engine) -> list[CacheStats]:
             evictions=kv.counters.evictions,
             entries=kv.indexed_blocks,
             causes={
+                "capacity": max(0, kv.evictions_of(Worth.KNOWN) - kv.shielded_evictions),
                 "shielded": kv.shielded_evictions,
                 "dropped": kv.evictions_of(Worth.DROPPED),
                 "guessed": kv.evictions_of(Worth.GUESSED),
             },
+            hit_age_seconds=kv.counters.hit_age_seconds,
+            evicted_age_seconds=kv.counters.evicted_age_seconds,
             bytes=kv.indexed_blocks * token_bytes,
             capacity_bytes=kv.num_blocks * token_bytes if kv.reuse else 0,
         ),
@@ -116,7 +119,13 @@ def _caches_of(engine: Engine) -> list[CacheStats]:
             evictions=visual.counters.evictions,
             entries=len(visual),
             loads=visual.offered + visual.recalled,
-            causes={"dropped": visual.dropped_evictions},
+            load_seconds=visual.recall_seconds,
+            causes={
+                "capacity": visual.counters.evictions - visual.dropped_evictions,
+                "dropped": visual.dropped_evictions,
+            },
+            hit_age_seconds=visual.counters.hit_age_seconds,
+            evicted_age_seconds=visual.counters.evicted_age_seconds,
             bytes=visual.bytes,
             capacity_bytes=visual.capacity_bytes,
         ),
@@ -127,6 +136,8 @@ def _caches_of(engine: Engine) -> list[CacheStats]:
         caches.append(host_stats(kv.host))
     if engine.sharing is not None:
         caches += [store_stats(store) for store in engine.sharing.shared.stores]
+    if engine.prompts.shared is not None:
+        caches += engine.prompts.shared.stats()
     return caches
 
 
@@ -144,6 +155,8 @@ def host_stats(host: HostTier) -> CacheStats:
         loads=host.counters.loads,
         load_seconds=host.counters.seconds,
         causes=dict(store.evictions),
+        hit_age_seconds=host.counters.hit_age_seconds,
+        evicted_age_seconds=store.evicted_age_seconds,
     )
 
 

@@ -20,6 +20,7 @@ from autoglm.engine.features import pack, unpack
 from autoglm.engine.sequence import Sequence
 from autoglm.errors import InvalidInputError
 from autoglm.model.context import ImageFeatures
+from autoglm.prompt import SharedPrompts
 
 FeatureKey = tuple[str, bytes]
 
@@ -137,6 +138,18 @@ class Sharing:
                 end = (here + wanted + 1) * size if sequence.sights else placed.start + placed.image.num_tokens
                 needed[key] = max(end, needed.get(key, 0))
         return needed
+
+
+def shared_prompts(config: EngineConfig) -> SharedPrompts | None:
+    """What replicas share of prompt building, if the options or the environment name a Redis.
+
+    Raises:
+        InvalidInputError: the address is none, or the client is not installed.
+    """
+    url = (config.prompt_redis_url or env.redis_url()) if config.share_prompts else None
+    if not url:
+        return None
+    return SharedPrompts(url, password=env.redis_password(), namespace=config.prompt_namespace)
 
 
 def open_stores(config: EngineConfig) -> list[BlobStore]:

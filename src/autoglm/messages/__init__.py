@@ -4,7 +4,7 @@ All types are :mod:`msgspec` structs, encoded as msgpack in length-prefixed fram
 ``Command`` flows from server to engine, ``Event`` from engine to server (batched: one frame per step).
 """
 
-from autoglm.messages.commands import Cancel, Command, GetStats, KeepSession, Shutdown, Submit
+from autoglm.messages.commands import Cancel, Command, ForgetPrompts, GetStats, KeepSession, Shutdown, Submit
 from autoglm.messages.content import ChatMessage, ImagePart, TextPart
 from autoglm.messages.events import (
     Accepted,
@@ -45,6 +45,7 @@ __all__ = [
     "Event",
     "Failed",
     "Finish",
+    "ForgetPrompts",
     "FrameDecoder",
     "GetStats",
     "ImagePart",

@@ -42,6 +42,10 @@ class KeepSession(Struct, frozen=True, kw_only=True, tag="keep_session"):
     cache_salt: str = ""
 
 
+class ForgetPrompts(Struct, frozen=True, tag="forget_prompts"):
+    """Empty the memory of processed images and of tokenised texts. No event."""
+
+
 class GetStats(Struct, frozen=True, tag="get_stats"):
     """Ask for a :class:`StatsReply` with the same ``id``."""
 
@@ -52,4 +56,4 @@ class Shutdown(Struct, frozen=True, tag="shutdown"):
     """Finish the current step and exit with status 0."""
 
 
-Command = Submit | Cancel | KeepSession | GetStats | Shutdown
+Command = Submit | Cancel | KeepSession | ForgetPrompts | GetStats | Shutdown

@@ -130,7 +130,8 @@ class Failed(Struct, frozen=True, tag="failed"):
 class CacheStats(Struct, frozen=True, kw_only=True):
     """Counters of one cache since start.
 
-    ``loads`` took ``load_seconds`` in all; ``causes`` says why entries were evicted.
+    ``loads`` took ``load_seconds`` in all; ``causes`` says why entries were evicted. ``hit_age_seconds``: sum over hits
+    of the time since what was hit had been made; ``evicted_age_seconds``: the same over evictions. Redis knows neither.
     """
 
     name: str
@@ -143,6 +144,8 @@ class CacheStats(Struct, frozen=True, kw_only=True):
     loads: int = 0
     load_seconds: float = 0.0
     causes: dict[str, int] = {}
+    hit_age_seconds: float = 0.0
+    evicted_age_seconds: float = 0.0
 
 
 class Stats(Struct, frozen=True, kw_only=True):

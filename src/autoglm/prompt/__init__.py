@@ -13,6 +13,7 @@ from autoglm.prompt.image_processor import (
     smart_resize,
 )
 from autoglm.prompt.pipeline import ImagePipeline
+from autoglm.prompt.shared import SharedPrompts
 from autoglm.prompt.stop_strings import StopChecker
 from autoglm.prompt.template import ChatTemplate
 from autoglm.prompt.tokenizer import Tokenizer
@@ -36,6 +37,7 @@ __all__ = [
     "Prompt",
     "PromptBuilder",
     "PromptLimits",
+    "SharedPrompts",
     "StopChecker",
     "Tokenizer",
     "decode_image",

@@ -18,6 +18,7 @@ from autoglm.prompt.image_processor import Glm4vImageProcessor, ImageProcessor, 
 from autoglm.prompt.image_work import ImageJob, ImageWork, OnImage, Process
 from autoglm.prompt.pipeline import ImagePipeline
 from autoglm.prompt.role_support import probe_roles
+from autoglm.prompt.shared import SharedPrompts
 from autoglm.prompt.template import ChatTemplate
 from autoglm.prompt.token_cache import TokenCache
 from autoglm.prompt.tokenizer import Tokenizer
@@ -86,6 +87,7 @@ class PromptBuilder:
         content_format: ContentFormat = "openai",
         limits: PromptLimits | None = None,
         token_cache_bytes: int = 8 * 2**20,
+        shared: SharedPrompts | None = None,
     ) -> None:
         for name, value, allowed in (
             ("layout", layout, ("glm4v", "autoglm_phone")),
@@ -94,7 +96,8 @@ class PromptBuilder:
             if value not in allowed:
                 raise InvalidInputError(f"{name} must be one of {allowed}, got {value!r}", field=name, value=str(value))
         self.tokenizer = tokenizer
-        self.tokens = TokenCache(tokenizer, token_cache_bytes)
+        self.tokens = TokenCache(tokenizer, token_cache_bytes, shared)
+        self.shared = shared
         self.template = template
         self.images = image_pipeline
         self.image_token_ids = image_token_ids
@@ -119,11 +122,13 @@ class PromptBuilder:
         max_pixels: int | None = None,
         image_cache_bytes: int = 512 * 2**20,
         token_cache_bytes: int = 8 * 2**20,
+        shared: SharedPrompts | None = None,
     ) -> PromptBuilder:
         """Read everything from a checkpoint directory.
 
         Args:
             min_pixels, max_pixels: see :class:`Glm4vImageProcessor`; refused for ``autoglm_phone``.
+            shared: what replicas share; closed by who made it.
 
         Raises:
             CheckpointError: a file is missing, damaged or of an unsupported kind.
@@ -147,13 +152,19 @@ class PromptBuilder:
         return cls(
             tokenizer,
             template,
-            ImagePipeline(processor, limits=image_limits, capacity_bytes=image_cache_bytes),
+            ImagePipeline(processor, limits=image_limits, capacity_bytes=image_cache_bytes, shared=shared),
             ImageTokenIds.from_config(config, tokenizer),
             layout,
             content_format=content_format,
             limits=limits,
             token_cache_bytes=token_cache_bytes,
+            shared=shared,
         )
+
+    def forget(self) -> None:
+        """Empty the first levels: processed images and tokenised texts."""
+        self.images.clear()
+        self.tokens.clear()
 
     def build(
         self,

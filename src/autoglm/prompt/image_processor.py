@@ -28,7 +28,13 @@ class ImageProcessor(Protocol):
         """sha-256 over everything that decides the output for given pixels."""
 
     def process(self, pixels: NDArray[np.uint8]) -> ProcessedImage:
-        """``pixels``: uint8 ``[height, width, 3]`` RGB."""
+        """``pixels``: uint8 ``[height, width, 3]`` RGB. :meth:`finish` of what :meth:`resize` gives."""
+
+    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The same picture in the size the tower takes."""
+
+    def finish(self, resized: NDArray[np.uint8]) -> ProcessedImage:
+        """Normalised and in order. Raises :class:`ValueError` for a size that :meth:`resize` never gives."""
 
 
 def smart_resize(height: int, width: int, options: ImageOptions) -> tuple[int, int]:
@@ -102,9 +108,17 @@ class Glm4vImageProcessor:
         self._table = _normalising_table(options)
 
     def process(self, pixels: NDArray[np.uint8]) -> ProcessedImage:
+        return self.finish(self.resize(pixels))
+
+    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return _resize(pixels, *smart_resize(pixels.shape[0], pixels.shape[1], self.options))
+
+    def finish(self, resized: NDArray[np.uint8]) -> ProcessedImage:
         options = self.options
-        height, width = smart_resize(pixels.shape[0], pixels.shape[1], options)
-        resized = _resize(pixels, height, width)
+        height, width = resized.shape[:2]
+        factor = options.patch_size * options.merge_size
+        if height % factor or width % factor or options.temporal_patch_size * height * width > options.longest_edge:
+            raise ValueError(f"{height}x{width} pixels are no size of this processor")
         grid = (1, height // options.patch_size, width // options.patch_size)
         return ProcessedImage(
             digest=_digest(self.fingerprint, grid, resized),
@@ -179,9 +193,18 @@ class PhoneImageProcessor:
         return rows, count // rows
 
     def process(self, pixels: NDArray[np.uint8]) -> ProcessedImage:
+        return self.finish(self.resize(pixels))
+
+    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         rows, columns = self.grid(pixels.shape[0], pixels.shape[1])
-        resized = _resize(pixels, rows * self.phone.patch_size, columns * self.phone.patch_size)
-        grid = (1, rows, columns)
+        return _resize(pixels, rows * self.phone.patch_size, columns * self.phone.patch_size)
+
+    def finish(self, resized: NDArray[np.uint8]) -> ProcessedImage:
+        size = self.phone.patch_size
+        grid = (1, resized.shape[0] // size, resized.shape[1] // size)
+        whole = resized.shape[0] % size == 0 == resized.shape[1] % size
+        if not whole or grid[1] * grid[2] != self.phone.num_patches:
+            raise ValueError(f"{resized.shape[0]}x{resized.shape[1]} pixels are no size of this processor")
         return ProcessedImage(
             digest=_digest(self.fingerprint, grid, resized),
             pixels=np.stack([self._table[c][resized[:, :, c]] for c in range(3)]),

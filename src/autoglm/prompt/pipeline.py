@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import Future
 from threading import Lock
@@ -11,8 +12,10 @@ from autoglm.errors import InvalidInputError
 from autoglm.messages.events import CacheStats
 from autoglm.prompt.image_codec import ImageLimits, decode_image, encoded_digest
 from autoglm.prompt.image_processor import ImageProcessor
+from autoglm.prompt.shared import SharedPrompts, content_key
 from autoglm.prompt.types import ProcessedImage
 
+log = logging.getLogger(__name__)
 _Key = tuple[bytes, bytes]
 _MAX_ENTRIES = 4096
 
@@ -27,6 +30,7 @@ class ImagePipeline:
     Args:
         capacity_bytes: room for processed pixels (63 MB each for 1080x2400 in the glm4v layout). 0 turns
             the memory and the sharing off: every call decodes.
+        shared: where replicas find one another's scaled screens; ``None``: nowhere.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class ImagePipeline:
         *,
         limits: ImageLimits | None = None,
         capacity_bytes: int = 512 * 2**20,
+        shared: SharedPrompts | None = None,
     ) -> None:
         if capacity_bytes < 0:
             raise InvalidInputError(
@@ -43,6 +48,7 @@ class ImagePipeline:
         self.processor = processor
         self.limits = limits or ImageLimits()
         self._capacity = capacity_bytes
+        self._shared = shared
         self._lock = Lock()
         # Plain LRU: a dialogue comes back to its last screens, and a screen of long ago to nobody.
         room = LocalConfig(max_entries=_MAX_ENTRIES, max_weight=capacity_bytes, ttl=None, policy=Policy.LRU)
@@ -84,6 +90,10 @@ class ImagePipeline:
         """
         return self._entries.peek((digest, self.processor.fingerprint))
 
+    def clear(self) -> None:
+        """Forget all images; calls under way end as they would have."""
+        self._entries.clear()
+
     def stats(self) -> CacheStats:
         """Counters since start. A hit is a call that decoded nothing."""
         entries = self._entries.stats()
@@ -99,12 +109,14 @@ class ImagePipeline:
                 loads=self._loads,
                 load_seconds=self._load_seconds,
                 causes={str(cause): count for cause, count in entries.removed.items()},
+                hit_age_seconds=entries.hit_age_seconds,
+                evicted_age_seconds=entries.evicted_age_seconds,
             )
 
     def _lead(self, key: _Key, data: bytes, future: Future[ProcessedImage]) -> ProcessedImage:
         started = time.perf_counter()
         try:
-            image = self._compute(data)
+            image = self._compute(data) if self._shared is None else self._fetch(key[0], data, self._shared)
         except BaseException as error:
             with self._lock:
                 del self._running[key]
@@ -118,6 +130,17 @@ class ImagePipeline:
                 self._entries.put(key, image, weight=image.pixels.nbytes)
         future.set_result(image)
         return image
+
+    def _fetch(self, digest: bytes, data: bytes, shared: SharedPrompts) -> ProcessedImage:
+        """Made of another replica's scaled screen, or else of ``data``, for the others too."""
+        processor = self.processor
+        name = content_key(digest, processor.fingerprint)
+        resized = shared.images.get_or_load(name, lambda _: processor.resize(decode_image(data, self.limits)))
+        try:
+            return self._compute(data) if resized is None else processor.finish(resized)
+        except ValueError:
+            log.warning("a shared screen is of no size that this processor makes; made again from its file")
+            return self._compute(data)
 
     def _compute(self, data: bytes) -> ProcessedImage:
         return self.processor.process(decode_image(data, self.limits))

@@ -9,6 +9,7 @@ from threading import Lock
 from autoglm.cache.local import LocalCache, LocalConfig
 from autoglm.errors import InvalidInputError
 from autoglm.messages.events import CacheStats
+from autoglm.prompt.shared import LONG_TEXT, SharedPrompts, content_key
 from autoglm.prompt.tokenizer import Tokenizer
 
 _MAX_ENTRIES = 4096
@@ -25,9 +26,12 @@ class TokenCache:
 
     Args:
         capacity_bytes: room for texts and ids; 0 turns the memory off.
+        shared: where replicas find one another's ids of long pieces, system prompts above all; ``None``: nowhere.
     """
 
-    def __init__(self, tokenizer: Tokenizer, capacity_bytes: int = 8 * 2**20) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, capacity_bytes: int = 8 * 2**20, shared: SharedPrompts | None = None
+    ) -> None:
         if capacity_bytes < 0:
             raise InvalidInputError(
                 "token_cache_bytes must not be negative", field="token_cache_bytes", limit=0, value=capacity_bytes
@@ -44,6 +48,8 @@ class TokenCache:
         self._pieces: LocalCache[str, tuple[int, ...]] = LocalCache(
             LocalConfig(max_entries=_MAX_ENTRIES, max_weight=capacity_bytes, ttl=None)
         )
+        self._shared = shared
+        self._identity = tokenizer.identity() if shared is not None else b""
         self._lock = Lock()
         self._seconds = 0.0
         self._loads = 0
@@ -61,6 +67,10 @@ class TokenCache:
                 ids += self._piece(piece)
         return ids
 
+    def clear(self) -> None:
+        """Forget all pieces."""
+        self._pieces.clear()
+
     def stats(self) -> CacheStats:
         """Counters since start; a hit or miss is one piece."""
         pieces = self._pieces.stats()
@@ -75,6 +85,8 @@ class TokenCache:
             loads=self._loads,
             load_seconds=self._seconds,
             causes={str(cause): count for cause, count in pieces.removed.items()},
+            hit_age_seconds=pieces.hit_age_seconds,
+            evicted_age_seconds=pieces.evicted_age_seconds,
         )
 
     def _piece(self, piece: str) -> tuple[int, ...]:
@@ -82,9 +94,19 @@ class TokenCache:
         if found is not None:
             return found
         started = time.perf_counter()
-        made = tuple(self._tokenizer.encode(piece))
+        made = tuple(self._ids_of(piece))
         with self._lock:
             self._loads += 1
             self._seconds += time.perf_counter() - started
         self._pieces.put(piece, made, weight=_TEXT_BYTES * len(piece) + _ID_BYTES * len(made))
         return made
+
+    def _ids_of(self, piece: str) -> list[int]:
+        shared = self._shared
+        if shared is None or len(piece) < LONG_TEXT:
+            return self._tokenizer.encode(piece)
+        name = content_key(self._identity, piece.encode())
+        ids = shared.texts.get_or_load(name, lambda _: self._tokenizer.encode(piece))
+        if not ids or not 0 <= min(ids) <= max(ids) < self._tokenizer.vocab_size:  # not of this vocabulary
+            return self._tokenizer.encode(piece)
+        return ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,13 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of ``text``; nothing is added around it. ``text`` must be encodable as UTF-8."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def identity(self) -> bytes:
+        """sha-256 over all that decides :meth:`encode`: vocabulary, merges, added tokens, the library's version.
+
+        Costs as much as writing ``tokenizer.json``.
+        """
+        return hashlib.sha256(f"{tokenizers.__version__}\0{self._backend.to_str()}".encode()).digest()
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool = False) -> str:
         """Text of ``ids``; bytes that are not UTF-8 become U+FFFD.

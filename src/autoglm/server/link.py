@@ -18,6 +18,7 @@ from autoglm.messages import (
     Cancel,
     Command,
     Event,
+    ForgetPrompts,
     FrameDecoder,
     GetStats,
     KeepSession,
@@ -132,6 +133,11 @@ class EngineLink:
         """Hint that the session's KV will be needed for so long; 0: no longer. An engine that is away has none."""
         if self.state is LinkState.READY:
             self._send(KeepSession(session=session, seconds=seconds, cache_salt=salt))
+
+    def forget_prompts(self) -> None:
+        """Have processed images and tokenised texts forgotten, before any later request is looked at."""
+        if self.state is LinkState.READY:
+            self._send(ForgetPrompts())
 
     async def stats(self) -> Stats:
         """Ask the engine. Raises :class:`EngineUnavailableError` if it does not answer."""

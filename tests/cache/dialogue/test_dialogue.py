@@ -157,11 +157,14 @@ def test_an_answer_that_cannot_be_written_leaves_nobody_waiting(make: Make) -> N
     assert cache.get_or_load(ask("a"), lambda _: b"x") == b"x"
 
 
-def test_a_session_holds_so_many_entries(make: Make) -> None:
+def test_a_session_holds_so_many_entries_and_the_least_recently_used_leaves(make: Make) -> None:
     cache = make(max_entries=3)
-    for query in "abcd":
+    for query in "abc":
         cache.keep(cache.lookup(ask(query)).ticket, query.encode())
-    assert [cache.lookup(ask(q)).value for q in "abcd"] == [None, b"b", b"c", b"d"]
+    assert cache.lookup(ask("a")).value == b"a"
+    cache.keep(cache.lookup(ask("d")).ticket, b"d")
+    assert [cache.lookup(ask(q)).value for q in "abcd"] == [b"a", None, b"c", b"d"]
+    assert cache.figures()["evicted_cap"] == 1
     assert cache.purge("t", "s").entries == 3
 
 

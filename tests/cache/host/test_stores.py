@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autoglm.cache.host import DiskStore, RedisStore
 from autoglm.cache.host.frames import seal, unseal
@@ -60,6 +63,27 @@ def test_disk_stays_within_its_bytes_and_drops_what_was_used_least_recently(tmp_
     found = store.get([name for name, _ in kept])
     assert [payload is not None for payload in found] == [True, False, True, True]
     assert sum(f.stat().st_size for f in tmp_path.glob("??/*")) == store.size <= store.capacity_bytes
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 3), st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=25))
+def test_disk_against_a_plain_lru(room: int, actions: list[tuple[bool, int]]) -> None:
+    every = items(6)
+    with tempfile.TemporaryDirectory() as folder:
+        store = DiskStore(Path(folder), room * (992 + 80))
+        order: list[int] = []
+        for puts, index in actions:
+            if puts:
+                assert store.put([every[index]])
+                order = order if index in order else [*order, index][-room:]
+                continue
+            expected = every[index][1] if index in order else None
+            assert store.get([every[index][0]]) == [expected]
+            if index in order:
+                order = [*(i for i in order if i != index), index]
+        assert store.size == sum(file.stat().st_size for file in Path(folder).rglob("*.kv"))
+        again = DiskStore(Path(folder), room * (992 + 80))
+        assert again.get([name for name, _ in every]) == [p if i in order else None for i, (_, p) in enumerate(every)]
 
 
 def test_disk_forgets_what_is_damaged_or_half_written(tmp_path: Path) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm.errors import EngineUnavailableError
 from autoglm.messages import CacheStats, Stats
-from autoglm.server.console.hits import LEVELS, HitHistory, Readings, Totals, of_engine, watch
+from autoglm.server.console.hits import (
+    LEVELS,
+    HitHistory,
+    Readings,
+    Totals,
+    of_engine,
+    redis_of_engine,
+    together,
+    watch,
+)
 
 Steps = list[dict[str, tuple[int, int] | None]]
 STEP = st.one_of(st.none(), st.tuples(st.integers(0, 50), st.integers(0, 50)))
@@ -59,6 +69,16 @@ def test_a_cache_without_room_is_off() -> None:
     found = of_engine(Stats(**rest, caches=[cache("kv_prefix", 9), cache("visual_features", 0), cache("new", 9)]))
     assert found == dict.fromkeys(found) | {"kv_prefix": (1, 3)}
     assert "kv_host" in found
+    assert redis_of_engine(Stats(**rest, caches=[cache("kv_prefix", 9)])) is None
+    assert redis_of_engine(Stats(**rest, caches=[cache("kv_redis", 0), cache("images_redis", 0)])) == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [(None, None, None), ((1, 2), None, (1, 2)), (None, (0, 0), (0, 0)), ((1, 2), (3, 4), (4, 6))],
+)
+def test_a_level_of_two_processes(one: Totals | None, other: Totals | None, both: Totals | None) -> None:
+    assert together(one, other) == both
 
 
 async def test_readings_go_on_after_one_that_failed() -> None:

@@ -15,6 +15,7 @@ from autoglm.cache.dialogue.normalise import QueryRules
 from autoglm.cache.dialogue.question import Question, check_session, tenant_name, visible_key
 from autoglm.cache.dialogue.renewals import Renewals
 from autoglm.cache.dialogue.store import DialogueStore, LocalStore, Place, Purge
+from autoglm.cache.local import Policy
 from autoglm.cache.tiered.codec import Codec, Kind, StructCodec, frame, pack, unpack
 from autoglm.cache.tiered.config import check_name
 from autoglm.cache.tiered.counters import Counters
@@ -31,6 +32,7 @@ V = TypeVar("V")
 SessionHook = Callable[[str, float], None]
 COUNTERS = (
     "hits",
+    "hit_age_seconds",
     "misses",
     "stores",
     "refused_stores",
@@ -53,7 +55,7 @@ class DialogueConfig:
 
     Attributes:
         ttl: of an entry since it was stored, or since the session's last question; times ``1 ± jitter``.
-        max_entries: of one session; the least recently stored goes first.
+        max_entries: of one session; the least recently used goes first.
         max_sessions, max_bytes: of this process, where there is no shared level.
         rules: what makes two queries equal.
     """
@@ -80,12 +82,13 @@ class DialogueConfig:
 
 
 class _Entry(Struct, frozen=True, array_like=True):
-    """What is stored: whose it is and what it answers, in full, beside the answer."""
+    """What is stored: whose it is and what it answers, in full, beside the answer; when, in seconds since the epoch."""
 
     tenant: str
     digest: bytes
     generation: bytes
     body: bytes
+    stored: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class DialogueCache(Generic[V]):
         """
         if not ticket.generation:
             return False
-        entry = _Entry(ticket.tenant, ticket.digest, ticket.generation, self._codec.encode(value))
+        entry = _Entry(ticket.tenant, ticket.digest, ticket.generation, self._codec.encode(value), time.time())
         ttl = self._life()
         data = pack(frame(Kind.VALUE, ttl, self._codec, self._entries.encode(entry)))
         kept = self.store.write(ticket.place, ticket.generation, data, ttl)
@@ -264,10 +267,12 @@ class DialogueCache(Generic[V]):
             if (entry.tenant, entry.digest, entry.generation) != (tenant, digest, generation):
                 self.counters.add("foreign")
                 return None
-            return self._codec.decode(entry.body)
+            value = self._codec.decode(entry.body)
         except BAD_BODY:
             self.counters.add("unreadable")
             return None
+        self.counters.add("hit_age_seconds", max(0.0, time.time() - entry.stored))
+        return value
 
     def _touch(self, question: Question) -> None:
         life = self._life()
@@ -284,5 +289,5 @@ def _store_of(config: DialogueConfig, shared: SharedLevel | None, clock: Callabl
         from autoglm.cache.dialogue.redis_store import RedisStore
 
         return RedisStore(shared, config.name, ttl=config.ttl, max_entries=config.max_entries)
-    level: LocalLevel[bytes] = LocalLevel(config.max_sessions * config.max_entries, config.max_bytes, clock)
+    level: LocalLevel[bytes] = LocalLevel(config.max_sessions * config.max_entries, config.max_bytes, clock, Policy.LRU)
     return LocalStore(level, max_sessions=config.max_sessions, max_entries=config.max_entries, clock=clock)

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 _READ = """
 local g = redis.call('GET', KEYS[1])
 if not g then g = ARGV[1] redis.call('SET', KEYS[1], g, 'PX', ARGV[2]) end
-return {g, redis.call('GET', KEYS[2])}
+local found = redis.call('GET', KEYS[2])
+if found then
+  local t = redis.call('TIME')
+  redis.call('ZADD', KEYS[3], 'XX', t[1] * 1000000 + t[2], KEYS[2])
+end
+return {g, found}
 """
 _WRITE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -30,11 +35,12 @@ redis.call('ZADD', KEYS[2], t[1] * 1000000 + t[2], KEYS[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 local over = redis.call('ZCARD', KEYS[2]) - tonumber(ARGV[5])
+local evicted = 0
 if over > 0 then
   local old = redis.call('ZPOPMIN', KEYS[2], over)
-  for i = 1, #old, 2 do redis.call('UNLINK', old[i]) end
+  for i = 1, #old, 2 do evicted = evicted + redis.call('UNLINK', old[i]) end
 end
-return 1
+return 1 + evicted
 """
 _RENEW = """
 if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 0 then return 0 end
@@ -66,12 +72,14 @@ class RedisStore:
         self._lock = threading.Lock()
         self._pending: set[tuple[str, str]] = set()
         self._all_pending = False
+        self._evicted = 0
         shared.at_return(self._deliver)
 
     def read(self, place: Place) -> Reading:
         fresh = os.urandom(GENERATION_BYTES)
-        keys = self._name(place.tenant, f"gen:{place.session}"), self._name(place.tenant, place.key)
-        reply = self._call(("EVAL", _READ, 2, *keys, fresh, _ms(self._ttl * _SESSION_LIVES)))
+        generation, index = self._session(place.tenant, place.session)
+        keys = generation, self._name(place.tenant, place.key), index
+        reply = self._call(("EVAL", _READ, 3, *keys, fresh, _ms(self._ttl * _SESSION_LIVES)))
         if not isinstance(reply, list) or not isinstance(reply[0], bytes):
             return Reading(b"")
         return Reading(reply[0], reply[1] if isinstance(reply[1], bytes) else None)
@@ -82,7 +90,12 @@ class RedisStore:
         names = (*self._session(place.tenant, place.session), self._name(place.tenant, place.key))
         life = _ms(ttl * _SESSION_LIVES)
         command: Command = ("EVAL", _WRITE, 3, *names, generation, data, _ms(ttl), life, self._max_entries)
-        return bool(self._call(command) == 1)
+        reply = self._call(command)
+        if not isinstance(reply, int) or not reply:
+            return False
+        with self._lock:
+            self._evicted += reply - 1
+        return True
 
     def renew(self, tenant: str, session: str, ttl: float) -> None:
         self._call(("EVAL", _RENEW, 2, *self._session(tenant, session), _ms(ttl * _SESSION_LIVES), _ms(ttl)))
@@ -106,7 +119,7 @@ class RedisStore:
         return self._shared.breaker.closed and self._shared.deliver()
 
     def figures(self) -> dict[str, float]:
-        return {"pending_purges": len(self._pending) + self._all_pending}
+        return {"pending_purges": len(self._pending) + self._all_pending, "evicted_cap": self._evicted}
 
     def _deliver(self) -> None:
         """Purges that were missed, before anything is read again. Raises what the connection raises."""

@@ -74,7 +74,7 @@ class DialogueStore(Protocol):
 
 @dataclass(slots=True)
 class _Session:
-    """``keys``: of its entries, with their ends, oldest write first."""
+    """``keys``: of its entries, with their ends, the least recently used first."""
 
     generation: bytes
     keys: dict[str, float] = field(default_factory=dict)
@@ -102,12 +102,14 @@ class LocalStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._sessions: OrderedDict[tuple[str, str], _Session] = OrderedDict()
+        self._evicted = self._evicted_sessions = 0
 
     def read(self, place: Place) -> Reading:
         with self._lock:
             session = self._session(place.tenant, place.session)
             if session.keys.get(place.key, 0.0) <= self._clock():
                 return Reading(session.generation)
+            session.keys[place.key] = session.keys.pop(place.key)  # used now
             return Reading(session.generation, self._level.get(_name(place.tenant, place.key)))
 
     def write(self, place: Place, generation: bytes, data: bytes, ttl: float) -> bool:
@@ -119,6 +121,7 @@ class LocalStore:
             session.keys[place.key] = self._clock() + ttl
             self._level.put(_name(place.tenant, place.key), data, ttl=_LEVEL_TTL, weight=len(data))
             while len(session.keys) > self._max_entries:
+                self._evicted += 1
                 self._drop(place.tenant, session, next(iter(session.keys)))
             return True
 
@@ -144,7 +147,12 @@ class LocalStore:
 
     def figures(self) -> dict[str, float]:
         with self._lock:
-            return {"sessions": len(self._sessions), **self._level.figures()}
+            return {
+                "sessions": len(self._sessions),
+                "evicted_cap": self._evicted,
+                "evicted_sessions": self._evicted_sessions,
+                **self._level.figures(),
+            }
 
     def _session(self, tenant: str, session: str) -> _Session:
         name = tenant, session
@@ -152,6 +160,7 @@ class LocalStore:
         if found is None:
             found = self._sessions[name] = _Session(os.urandom(GENERATION_BYTES))
             while len(self._sessions) > self._max_sessions:
+                self._evicted_sessions += 1
                 self._end(*next(iter(self._sessions)))
         self._sessions.move_to_end(name)
         return found

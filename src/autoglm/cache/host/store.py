@@ -6,6 +6,7 @@ is eaten from its end, because a block without the blocks before it is of no use
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ class Entry:
         length: bytes of the object. nbytes: bytes it takes.
         tick: last use. pins: transfers that read it now. shields: waiting prompts and sessions that want it kept.
         block: the device block its bytes still have to come from; -1 once they are here.
+        made: when it came, on the monotonic clock.
     """
 
     key: bytes
@@ -34,6 +36,7 @@ class Entry:
     shields: int = 0
     block: int = -1
     queued: bool = field(default=False, repr=False)
+    made: float = 0.0
 
 
 class HostStore:
@@ -46,6 +49,7 @@ class HostStore:
     def __init__(self, arena: SlabArena, on_evict: Callable[[Entry], None]) -> None:
         self.arena = arena
         self.evictions: dict[str, int] = {"capacity": 0, "shielded": 0, "removed": 0}
+        self.evicted_age_seconds = 0.0
         self._on_evict = on_evict
         self._entries: dict[bytes, Entry] = {}
         self._children: dict[bytes, int] = {}
@@ -83,7 +87,7 @@ class HostStore:
             self._drop(victim, "shielded" if victim.shields else "capacity")
             handles = self.arena.allocate(nbytes)
         self._tick += 1
-        entry = Entry(key, parent, handles, nbytes, self.arena.rounded(nbytes), self._tick)
+        entry = Entry(key, parent, handles, nbytes, self.arena.rounded(nbytes), self._tick, made=time.monotonic())
         self._entries[key] = entry
         if parent is not None:
             self._children[parent] = self._children.get(parent, 0) + 1
@@ -172,6 +176,7 @@ class HostStore:
 
     def _drop(self, entry: Entry, cause: str) -> None:
         self.evictions[cause] += 1
+        self.evicted_age_seconds += time.monotonic() - entry.made
         self._on_evict(entry)
         del self._entries[entry.key]
         self._shielded.pop(entry.key, None)

@@ -106,9 +106,13 @@ class Adaptive(Lru):
         self._segments.retarget(capacity, self._shadows.percent)
 
     def count(self, mixed: int) -> None:
-        self._sketch.count(mixed)
-        if self._shadows.access(mixed):
-            self._segments.retarget(self._room, self._shadows.percent)
+        shadows = self._shadows
+        if shadows.sampled(mixed):
+            self._sketch.count(mixed, shadows.stride if shadows.whole_window else 1)
+            if shadows.access(mixed):
+                self._segments.retarget(self._room, shadows.percent)
+        elif not shadows.whole_window:
+            self._sketch.count(mixed)
 
     def settle(self) -> None:
         self._segments.spill(self._segments.window_target)

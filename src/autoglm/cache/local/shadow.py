@@ -7,7 +7,7 @@ from autoglm.cache.local.segments import Segments
 from autoglm.cache.local.sketch import Sketch, remix
 
 PERCENT = (1, 15, 40, 100)
-_FIRST = 3
+_WHOLE_WINDOW = 3
 _GHOSTS_MAX = 60000
 _SHIFT_MIN = 4
 _EPOCH_MIN = 64
@@ -53,7 +53,7 @@ class Shadows:
         while entries >> self._shift > _GHOSTS_MAX:
             self._shift += 1
         self._shadows = [Shadow(sketch) for _ in PERCENT]
-        self.chosen = _FIRST
+        self.chosen = _WHOLE_WINDOW
         self._samples = self._total = 0
         self.set_room(entries)
         self._epoch = max(self._room, _EPOCH_MIN)
@@ -63,6 +63,20 @@ class Shadows:
         """The window size in use."""
         return PERCENT[self.chosen]
 
+    @property
+    def whole_window(self) -> bool:
+        """Plain LRU is in use, whose evictions compare no counts."""
+        return self.chosen == _WHOLE_WINDOW
+
+    @property
+    def stride(self) -> int:
+        """One key in so many is sampled."""
+        return 1 << self._shift
+
+    def sampled(self, mixed: int) -> bool:
+        """Whether the shadows are told of this key."""
+        return not remix(mixed, 0xC2B2AE35) >> (32 - self._shift)
+
     def set_room(self, room: int) -> None:
         """Another number of entries fits into the cache."""
         self._room = max(room >> self._shift, 1)
@@ -70,9 +84,7 @@ class Shadows:
             shadow.segments.retarget(self._room, percent)
 
     def access(self, mixed: int) -> bool:
-        """A use of any key; true if another window size was chosen."""
-        if remix(mixed, 0xC2B2AE35) >> (32 - self._shift):
-            return False
+        """A use of a sampled key; true if another window size was chosen."""
         for shadow in self._shadows:
             shadow.access(mixed, self._room)
         self._total += 1

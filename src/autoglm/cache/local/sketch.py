@@ -42,8 +42,8 @@ class Sketch:
             choice >>= 5
         return lowest
 
-    def count(self, mixed: int) -> None:
-        """One more use."""
+    def count(self, mixed: int, uses: int = 1) -> None:
+        """One more use; ``uses`` of all have passed since the last one that was counted."""
         base = (mixed * self._blocks >> 32) * _BLOCK
         choice = remix(mixed, 0x85EBCA6B) >> 12
         for row in range(_ROWS):
@@ -52,7 +52,7 @@ class Sketch:
             if self._words[index] >> shift & 15 != 15:
                 self._words[index] += 1 << shift
             choice >>= 5
-        self._counted += 1
+        self._counted += uses
         if self._counted >= self._limit:
             self._words = [word >> 1 & _HALF for word in self._words]
             self._counted //= 2

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from autoglm.cache.local import LocalCache, LocalConfig
+from autoglm.cache.local import LocalCache, LocalConfig, Policy
 
 V = TypeVar("V")
 _LONGEST = 4_000_000.0  # the cache's own limit is a little above
@@ -20,8 +20,14 @@ class LocalLevel(Generic[V]):
             Lives are checked again by their owner, so the coarse clock's 10 ms do no harm.
     """
 
-    def __init__(self, max_entries: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        config = LocalConfig(max_entries=max_entries, max_weight=max_bytes, ttl=None)
+    def __init__(
+        self,
+        max_entries: int,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+        policy: Policy = Policy.ADAPTIVE,
+    ) -> None:
+        config = LocalConfig(max_entries=max_entries, max_weight=max_bytes, ttl=None, policy=policy)
         self._cache: LocalCache[str, V] = LocalCache(config, clock=None if clock is time.monotonic else clock)
 
     def get(self, key: str) -> V | None:

@@ -11,6 +11,7 @@ from autoglm.cache.dialogue import DialogueCache, DialogueConfig
 from autoglm.cache.tiered import (
     AsyncTieredCache,
     SharedConfig,
+    Status,
     StructCodec,
     TieredCache,
     TieredConfig,
@@ -25,6 +26,8 @@ from autoglm.server.caching.responses import Responses
 from autoglm.server.link import EngineLink
 
 log = logging.getLogger(__name__)
+PROMPT_CACHES = ("images", "texts")
+"""What the engine's process shares of prompts, by its name in the shared store: see ``autoglm.prompt.shared``."""
 Cards = list[dict[str, str | int]]
 
 
@@ -100,14 +103,25 @@ class ServerCaches:
         Raises:
             KeyError: there is no such cache.
         """
-        names = ["dialogue", *self._tiered] if name is None else [name]
+        names = ["dialogue", "prompts", *self._tiered] if name is None else [name]
         done = True
         for each in names:
             if each == "dialogue":
                 done &= await asyncio.to_thread(self.dialogue.clear)
+            elif each == "prompts":
+                done &= await self._purge_prompts()
             else:
                 done &= await self._tiered[each].clear()
         await self.save()
+        return done
+
+    async def _purge_prompts(self) -> bool:
+        """Images and texts that prompts were made of: in the shared store, and in this server's engine."""
+        done = True
+        if self.shared is not None:
+            found = [await asyncio.to_thread(self.shared.remove_all, f"{name}:") for name in PROMPT_CACHES]
+            done = all(status is Status.DONE for status in found)
+        self._link.forget_prompts()
         return done
 
     async def save(self) -> None:

@@ -19,7 +19,7 @@ from autoglm.server.openapi import ERROR_RESPONSES
 _LATER: dict[int | str, dict[str, Any]] = {
     202: {"description": "Done here; the shared store does not answer and will be told once it does."}
 }
-_NAMES = "responses|models|dialogue"
+_NAMES = "responses|models|dialogue|prompts"
 
 
 def add_cache_routes(app: FastAPI, config: ServerConfig, caches: ServerCaches, link: EngineLink) -> None:

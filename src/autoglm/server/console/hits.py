@@ -68,6 +68,19 @@ def of_engine(stats: Stats) -> dict[str, Totals | None]:
     return {name: _totals(found[name]) if name in found else None for name in ENGINE}
 
 
+def redis_of_engine(stats: Stats) -> Totals | None:
+    """What the engine's process found in Redis: KV blocks and visual features, scaled screens, tokenised texts."""
+    found = [_totals(cache) for cache in stats.caches if cache.name.endswith("_redis")]
+    return (sum(hits for hits, _ in found), sum(lookups for _, lookups in found)) if found else None
+
+
+def together(one: Totals | None, other: Totals | None) -> Totals | None:
+    """Both; ``None`` where both are off."""
+    if one is None or other is None:
+        return one or other
+    return one[0] + other[0], one[1] + other[1]
+
+
 def of_server(caches: ServerCaches) -> dict[str, Totals | None]:
     """The levels in the server's process: the first level, Redis behind it, and the dialogues' answers."""
     tiered = caches.figures()["tiered"]
@@ -86,9 +99,10 @@ async def read(link: EngineLink, caches: ServerCaches) -> Readings:
     """All levels now, without the engine's while it is away."""
     found = of_server(caches)
     try:
-        return found | of_engine(await link.stats())
+        stats = await link.stats()
     except EngineUnavailableError:
-        return found
+        return {name: level for name, level in found.items() if name != "redis"}  # half of it is the engine's
+    return found | of_engine(stats) | {"redis": together(found["redis"], redis_of_engine(stats))}
 
 
 async def watch(history: HitHistory, read: Callable[[], Awaitable[Readings]], interval: float = INTERVAL) -> None:

@@ -115,13 +115,20 @@ static void store_set_room(Store *s, enum policy policy, uint32_t room)
     }
 }
 
-/* A use of a key that is in the cache, or comes into it: counted by the sketch and, for a sample, by the shadows. */
+/* A use of a key that is in the cache, or comes into it: counted by the sketch and, for a sample, by the shadows. While
+ * the window is the whole cache, its own evictions compare no counts: then the sketch counts what the shadows will ask
+ * for, the sample, and each of those uses stands for all that were left out in the time until the next halving. */
 static inline void policy_count(Store *s, enum policy policy, uint32_t hash)
 {
     if (policy == POLICY_ADAPTIVE) {
-        sketch_count(&s->sketch, hash);
-        if (shadows_sampled(&s->shadows, hash) && shadows_access(&s->shadows, hash, &s->sketch)) {
-            store_retarget(s, policy);
+        bool whole = s->shadows.chosen == WHOLE_WINDOW;
+        if (shadows_sampled(&s->shadows, hash)) {
+            sketch_count(&s->sketch, hash, whole ? UINT64_C(1) << s->shadows.shift : 1);
+            if (shadows_access(&s->shadows, hash, &s->sketch)) {
+                store_retarget(s, policy);
+            }
+        } else if (!whole) {
+            sketch_count(&s->sketch, hash, 1);
         }
     }
 }

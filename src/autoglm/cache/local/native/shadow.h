@@ -29,7 +29,7 @@ typedef struct {
 #define EPOCH_MIN 64     /* samples between two decisions; otherwise as many as a shadow has entries */
 #define MARGIN 128       /* a change must promise hits for more than 1/128 of the samples */
 #define CANDIDATES 4
-#define FIRST 3 /* plain LRU until there is evidence */
+#define WHOLE_WINDOW 3 /* plain LRU; the choice until there is evidence */
 
 static const uint8_t PERCENT[CANDIDATES] = {1, 15, 40, 100};
 
@@ -74,7 +74,7 @@ static int shadows_open(Shadows *s, uint32_t entries)
         return -1;
     }
     s->mask = buckets - 1;
-    s->chosen = FIRST;
+    s->chosen = WHOLE_WINDOW;
     char *at = s->memory;
     for (int i = 0; i < CANDIDATES; i++, at += one) {
         Shadow *shadow = &s->shadows[i];

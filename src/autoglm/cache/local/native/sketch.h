@@ -55,7 +55,8 @@ static SELDOM void sketch_halve(Sketch *s)
     s->counted /= 2;
 }
 
-static inline void sketch_count(Sketch *s, uint32_t hash)
+/* One more use; `uses` of all have passed since the last one that was counted. */
+static inline void sketch_count(Sketch *s, uint32_t hash, uint64_t uses)
 {
     uint64_t *block = sketch_block(s, hash);
     uint32_t choice = sketch_choice(hash);
@@ -64,7 +65,8 @@ static inline void sketch_count(Sketch *s, uint32_t hash)
         uint32_t shift = (choice >> 1 & 15) * 4;
         *word += (uint64_t)((*word >> shift & 15) != 15) << shift;
     }
-    if (++s->counted >= s->limit) {
+    s->counted += uses;
+    if (s->counted >= s->limit) {
         sketch_halve(s);
     }
 }
