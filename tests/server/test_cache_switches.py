@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+from pathlib import Path
 
+import httpx
 import pytest
 
 from autoglm.commands.caching import add_caching_options, sharing_prompts
 from autoglm.commands.options import add_engine_options, engine_config
 from autoglm.engine import EngineConfig
 from autoglm.engine.sharing import shared_prompts
-from autoglm.server import EngineLink
+from autoglm.server import EngineLink, LinkState, ServerConfig
+from autoglm.server.app import create_app
 from autoglm.server.caching.caches import Cards, ServerCaches
 from autoglm.server.caching.config import CachingConfig
 
@@ -28,6 +32,21 @@ async def test_the_list_of_models(models: bool, loads: int) -> None:
     for _ in range(2):
         assert await caches.models.get_or_load("all", load) == [{"id": "model"}]
     assert made == loads
+    await caches.close()
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_readiness_waits_for_the_warm_up_if_told_to(wait: bool, tmp_path: Path) -> None:
+    link = EngineLink(["true"], 1)
+    caches = ServerCaches(CachingConfig(warm_up=tmp_path / "warm", warm_up_wait=wait), link)
+    link.state = LinkState.READY  # the engine is; what is left to wait for is the caches
+    transport = httpx.ASGITransport(create_app(ServerConfig(), link, caches))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/health")).status_code == (503 if wait else 200)
+        caches.start()
+        while not caches.warm:
+            await asyncio.sleep(0.001)
+        assert (await client.get("/health")).status_code == 200
     await caches.close()
 
 
