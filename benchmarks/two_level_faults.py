@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from redis import Redis
+
 from autoglm.cache.tiered import BytesCodec, SharedConfig, TieredCache, TieredConfig
 from autoglm.cache.tiered.link import LinkState
 from autoglm.cache.tiered.shared import SharedLevel
@@ -16,6 +18,7 @@ from benchmarks.redis_server import Proxy, RedisServer
 
 OPEN_OPERATIONS = 300
 _PATIENCE = 30.0
+FAULTS = ("killed", "silent", "two seconds of latency", "password changed", "memory full")
 Fault = tuple[Callable[[], None], Callable[[], None]]
 
 
@@ -27,7 +30,7 @@ def measure(folder: Path, repetitions: int) -> tuple[dict[str, dict[str, list[fl
     """
     found: dict[str, dict[str, list[float]]] = {}
     failures: list[results.Failure] = []
-    for name in ("killed", "silent", "two seconds of latency"):
+    for name in FAULTS:
         samples: dict[str, list[float]] = {"first_ms": [], "extra_ms": [], "back_s": []}
         for index in range(repetitions):
             place = folder / f"{name.replace(' ', '-')}-{index}"
@@ -64,7 +67,32 @@ def _scene(folder: Path, name: str) -> Iterator[tuple[str, Fault]]:
             proxy.silent, proxy.delay = False, 0.0
             proxy.cut()
 
-        yield (server.url, (server.kill, server.start)) if name == "killed" else (proxy.url, (hang, heal))
+        def refuse() -> None:
+            with server.client() as client:
+                client.config_set("requirepass", "another")
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+        def admit() -> None:
+            with Redis(port=server.port, password="another") as client:
+                client.config_set("requirepass", "")
+
+        def fill() -> None:
+            with server.client() as client:
+                client.config_set("maxmemory", 1)
+
+        def empty() -> None:
+            with server.client() as client:
+                client.config_set("maxmemory", 0)
+
+        if name == "killed":
+            yield server.url, (server.kill, server.start)
+        elif name == "password changed":
+            yield server.url, (refuse, admit)
+        elif name == "memory full":
+            yield server.url, (fill, empty)
+        else:
+            yield proxy.url, (hang, heal)
 
 
 def _one(url: str, begin: Callable[[], None], end: Callable[[], None]) -> dict[str, float]:

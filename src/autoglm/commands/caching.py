@@ -31,6 +31,7 @@ def add_caching_options(parser: argparse.ArgumentParser) -> None:
         help="store shared with other servers (or set AUTOGLM_REDIS_URL); password: AUTOGLM_REDIS_PASSWORD",
     )
     group.add_argument("--cache-namespace", default=d.namespace, help=f"servers that share (default: {d.namespace})")
+    group.add_argument("--no-models-cache", action="store_true", help="make the list of models anew each time")
     group.add_argument(
         "--response-cache", action="store_true", help="reuse finished answers of requests that name a session or a salt"
     )
@@ -47,6 +48,7 @@ def caching_config(options: argparse.Namespace, checkpoint: Path, engine_json: s
         redis_url=options.redis_url or env.redis_url(),
         redis_password=env.redis_password(),
         namespace=options.cache_namespace,
+        models=not options.no_models_cache,
         responses=options.response_cache,
         session_ttl=options.session_ttl,
         response_ttl=options.response_ttl,

@@ -192,7 +192,7 @@ def test_values_over_the_limit_are_not_stored(redis: RedisServer, open_level: Op
 
 def test_a_full_store(tmp_path: Path, open_level: Open) -> None:
     with running(tmp_path, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction") as server:
-        cache = cache_on(open_level(server.url), negative_ttl=0, load_lease=0.2)
+        cache = cache_on(open_level(server.url), negative_ttl=0, load_lease=3600)
         assert cache.shared is not None
         wait_up(cache.shared)
         cache.put("k", b"old")
@@ -201,10 +201,21 @@ def test_a_full_store(tmp_path: Path, open_level: Open) -> None:
         assert cache.put("k", b"new") is False
         assert cache.get("k") is None  # removed: an old value does not outlive a write
         source = Source()
-        assert cache.get_or_load("l", source) == b"value"
-        assert cache.shared.breaker.closed
+        assert cache.get_or_load("l", source) == b"value"  # at once: no lease is waited for
+        assert cache.stats().counters["waits"] == 0
+
+        def fill_up(key: str) -> bytes:
+            with server.client() as client:
+                client.config_set("maxmemory", 1)
+            return b"late"
+
         with server.client() as client:
             client.config_set("maxmemory", 0)
+        assert cache.get_or_load("m", fill_up) == b"late"
+        with server.client() as client:
+            assert client.keys("*:test:m") == []  # nor does anybody wait for a load that could not be stored
+            client.config_set("maxmemory", 0)
+        assert cache.shared.breaker.closed
         assert cache.put("k", b"new")
         assert cache.get("k") == b"new"
 

@@ -12,7 +12,8 @@ class Status(Enum):
     """Outcome of an operation on the store."""
 
     DONE = "done"
-    REFUSED = "refused"  # the key has changed, or the store has no room
+    REFUSED = "refused"  # the key has changed
+    FULL = "full"  # the store has no room
     AWAY = "away"  # the store did not answer, or was not asked
 
 

@@ -101,7 +101,7 @@ class SharedLevel:
         """Store only if ``key`` still holds the bytes of identity ``expected``; empty: only if it holds nothing."""
         if len(data) > self.config.max_value_bytes:
             self.counters.add("no_room")
-            return Status.REFUSED
+            return Status.FULL
         name = self._values + key
         command: Command = ("SET", name, data, "PX", _ms(ttl), "NX")
         if expected:
@@ -131,7 +131,7 @@ class SharedLevel:
     def begin_load(self, key: str, lease: float) -> bytes | Status:
         """Say that this process loads ``key``: the mark's identity, for :meth:`put_if` and :meth:`end_load`.
 
-        ``REFUSED``: somebody was faster, or there is no room.
+        ``REFUSED``: somebody was faster; ``FULL``: there is no room.
         """
         mark = pack(frame(Kind.LOADING, lease))
         status = self.put_if(key, b"", mark, lease)
@@ -220,7 +220,7 @@ class SharedLevel:
         if len(command[2]) > self.config.max_value_bytes:  # type: ignore[arg-type]
             self.counters.add("no_room")
             self.remove(key)
-            return Status.REFUSED
+            return Status.FULL
         status = self._told(self.call(command))
         if status is not Status.DONE:
             # Redis refuses writes when it is full, but not removals: the old value must not outlive the new one.
@@ -232,7 +232,7 @@ class SharedLevel:
             return Status.AWAY
         if isinstance(replies[0], OutOfMemoryError):
             self.counters.add("no_room")
-            return Status.REFUSED
+            return Status.FULL
         return Status.DONE if _is_ok(replies[0]) else Status.REFUSED
 
     def _failed(self, error: Exception) -> None:

@@ -108,9 +108,9 @@ class Loading(Generic[V]):
             mark = yield Do(partial(self.shared.begin_load, self.name(key), lease))
             if isinstance(mark, bytes):
                 return (yield from self._load(key, ttl, token, mark))
-            if waited >= 2 * lease or mark is Status.AWAY:
+            if waited >= 2 * lease or mark in (Status.AWAY, Status.FULL):
                 return (yield from self._load(key, ttl, token, b""))
-            # Refused: another process has the lease, or the store is full. Both show in time.
+            # Refused: another process has the lease, which shows in time.
             self.copies.give_up(key, token)
             yield Pause(pause)
             waited, pause = waited + max(pause, lease / 4), min(2 * pause, _MAX_PAUSE)
@@ -213,6 +213,8 @@ class Loading(Generic[V]):
                 self.counters.add("dropped_loads")
                 self.copies.give_up(key, token)
                 return Outcome(value, current=False)
+            if status is Status.FULL:  # nobody need wait for a value that cannot be stored
+                yield Do(partial(shared.end_load, self.name(key), mark))
         cell = self._cell(value, life, life, cost, len(data), backed=shared is None)
         return Outcome(value, self.copies.commit(key, token, cell))
 

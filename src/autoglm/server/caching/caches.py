@@ -52,7 +52,9 @@ class ServerCaches:
             shared=self.shared,
         )
         models: TieredCache[Cards] = TieredCache(
-            TieredConfig(name="models"), StructCodec(Cards, "models"), shared=self.shared
+            TieredConfig(name="models", max_entries=1000 if config.models else 0),
+            StructCodec(Cards, "models"),
+            shared=self.shared if config.models else None,
         )
         self.models = AsyncTieredCache(models)
         self._answers = AsyncTieredCache(answers)

@@ -15,6 +15,7 @@ class CachingConfig:
     Attributes:
         redis_url, redis_password: the store that servers share; ``None``: each has its own memory. Never logged whole.
         namespace: servers of one namespace share; what it holds is theirs alone.
+        models: whether the list of models is remembered.
         responses: whether finished deterministic answers are reused where a request asks for it.
         response_ttl: of answers without a session. session_ttl: of a session's, since its last question.
         max_entries, max_bytes: of answers in this process.
@@ -27,6 +28,7 @@ class CachingConfig:
     redis_url: str | None = field(default=None, repr=False)
     redis_password: str | None = field(default=None, repr=False)
     namespace: str = "autoglm"
+    models: bool = True
     responses: bool = False
     response_ttl: float = 600.0
     session_ttl: float = 180.0
