@@ -96,6 +96,7 @@ bench: $(VENV)/.installed-bench .cache/bench/converter/.installed ## side by sid
 	@$(BIN)/python -m benchmarks.idle_prefill
 	@$(BIN)/python -m benchmarks.sharing
 	@$(BIN)/python -m benchmarks.history
+	@$(BIN)/python -m benchmarks.history --table docs/prefill.md
 	@$(BIN)/python -m benchmarks.report
 
 bench-parallel: $(VENV)/.installed-bench system-test ## collectives, codes, pipelines; slow links need root (network namespaces)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.history               histories of up to some 8,000 tokens, under two minutes
     python -m benchmarks.history --quick       short ones, a narrow model
+    python -m benchmarks.history --table docs/prefill.md    only writes the table of the result into that page
 
 A phone's dialogue: each step brings a new screenshot and a few words, and drops the screenshot before. The text of the
 history is cached, an image is one token, so a later step computes the vision tower and the new turns: with idle prefill
@@ -30,7 +31,7 @@ from benchmarks import results
 from benchmarks.dialogues import Phone, Script, play, serving
 from benchmarks.gpu_models import random_model
 from benchmarks.results import Row
-from benchmarks.rows import RESULTS, finished, row
+from benchmarks.rows import RESULTS, finished, row, table, write_section
 
 RESULT = RESULTS / "history.json"
 SUBJECTS = {"idle prefill off": False, "idle prefill on": True}
@@ -54,7 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="short histories, a narrow model")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
     options = parser.parse_args(arguments)
+    if options.table is not None:
+        write_section(options.table, "history", table(results.read(options.out)))
+        return 0
     load = os.getloadavg()[0]
     torch.set_num_threads(1)
     rows: list[Row] = []
