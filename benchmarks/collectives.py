@@ -26,7 +26,7 @@ from autoglm.parallel.grouping import all_reduce_grouped
 from autoglm.parallel.shm import SharedMemoryCommunicator, open_shared_memory
 from benchmarks import results
 from benchmarks.results import Result, Row
-from benchmarks.rows import RESULTS, finished, row, table, write_section
+from benchmarks.rows import RESULTS, add_table_option, finished, row, table, wrote_table
 
 RESULT = RESULTS / "collectives.json"
 SIZES = (8, 1024, 8192, 65536, 2**20, 2**24)
@@ -41,13 +41,12 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="bytes of float32")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each size and subject (default: 3)")
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
+    add_table_option(parser)
     parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rank:
         return _rank(options.sizes, options.seconds)
-    if options.table is not None:
-        write_section(options.table, "collectives", table(results.read(options.out)))
+    if wrote_table(options, "collectives"):
         return 0
     result = run(options.ranks, options.sizes, options.seconds)
     results.write(result, options.out)

@@ -21,10 +21,10 @@ from rich.console import Console
 from benchmarks import results, workload
 from benchmarks.floor import F32_BYTES, head_and_layer_weights
 from benchmarks.results import Result, Row
+from benchmarks.rows import add_table_option, wrote_table
 from benchmarks.side_by_side import ROOT, Plan, run
 
 RESULT = ROOT / "benchmarks" / "results" / "decode.json"
-START, END = "<!-- decode:start -->", "<!-- decode:end -->"
 SPEC = workload.Spec(
     text_tokens=64,
     image_side=112,
@@ -62,9 +62,7 @@ _SHARE = "share of the bound"
 def main() -> int:
     """Measure and write the result, or write its table; status 1 if a subject failed."""
     options = _arguments()
-    if options.table is not None:
-        page = options.table.read_text(encoding="utf-8")
-        options.table.write_text(with_table(page, table(results.read(options.out))), encoding="utf-8")
+    if wrote_table(options, "decode", table):
         return 0
     console = Console(stderr=True)
     plan = Plan(
@@ -139,14 +137,6 @@ def table(result: Result) -> str:
     return "\n".join(lines) + f"\n\n{about}"
 
 
-def with_table(page: str, new: str) -> str:
-    """``page`` with what is between the markers replaced; raises :class:`ValueError` if they are not there once."""
-    if page.count(START) != 1 or page.count(END) != 1 or page.index(START) > page.index(END):
-        raise ValueError(f"the page must hold {START} and, after it, {END}, once each")
-    head, rest = page.split(START)
-    return f"{head}{START}\n{new}\n{END}{rest.split(END)[1]}"
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", nargs="+", choices=BASELINES, default=list(BASELINES))
@@ -156,7 +146,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, default=SPEC.new_tokens)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="derived files")
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
+    add_table_option(parser)
     return parser.parse_args()
 
 

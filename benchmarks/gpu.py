@@ -49,7 +49,7 @@ from benchmarks.gpu_models import (
 )
 from benchmarks.gpu_peer import Peer, synchronize
 from benchmarks.results import Failure, Load, Result, Row
-from benchmarks.rows import table, write_section
+from benchmarks.rows import add_table_option, wrote_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
@@ -363,8 +363,7 @@ def run(options: argparse.Namespace) -> Result:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and write the result; status 1 if a layout failed, 2 if there is no device."""
     options = _arguments(arguments)
-    if options.table is not None:
-        write_section(options.table, "gpu", table(results.read(options.out)))
+    if wrote_table(options, "gpu"):
         return 0
     try:
         result = run(options)
@@ -388,7 +387,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--subjects", nargs="+", choices=FORMS, default=list(FORMS), help="forms of our engine")
     parser.add_argument("--tokenizer", type=Path, help="folder of a synthetic checkpoint; default: one made now")
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
+    add_table_option(parser)
     return parser.parse_args(arguments)
 
 

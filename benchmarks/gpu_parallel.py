@@ -33,7 +33,7 @@ from autoglm.parallel.collectives import TorchCommunicator
 from benchmarks import dual_stream, results
 from benchmarks.gpu_models import random_model, write_model_config, write_prompt_parts
 from benchmarks.results import Row
-from benchmarks.rows import RESULTS, finished, row, table, write_section
+from benchmarks.rows import RESULTS, add_table_option, finished, row, wrote_table
 
 RESULT = RESULTS / "gpu_parallel.json"
 VALUES = (2**20, 2**24, 2**28)
@@ -46,10 +46,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
+    add_table_option(parser)
     options = parser.parse_args()
-    if options.table is not None:
-        write_section(options.table, "gpu_parallel", table(results.read(options.out)))
+    if wrote_table(options, "gpu_parallel"):
         return 0
     if not torch.cuda.is_available():
         print("error: this benchmark needs a CUDA device", file=sys.stderr)

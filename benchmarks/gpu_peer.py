@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import Glm4vConfig, Glm4vForConditionalGeneration
 
 from autoglm.model.loading import read_json
@@ -29,11 +28,6 @@ class Peer:
         self._model = model.eval()
         self._model.generation_config.eos_token_id = None  # so all tokens asked for are generated
         self._device, self._image = device, int(config.image_token_id)
-
-    @property
-    def version(self) -> str:
-        """Of the package."""
-        return str(transformers.__version__)
 
     @torch.inference_mode()
     def seconds(self, prompt: Prompt, rows: int, new_tokens: int) -> float:

@@ -31,7 +31,7 @@ from benchmarks import results
 from benchmarks.dialogues import Phone, Script, play, serving
 from benchmarks.gpu_models import random_model
 from benchmarks.results import Row
-from benchmarks.rows import RESULTS, finished, row, table, write_section
+from benchmarks.rows import RESULTS, add_table_option, finished, row, wrote_table
 
 RESULT = RESULTS / "history.json"
 SUBJECTS = {"idle prefill off": False, "idle prefill on": True}
@@ -55,10 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="short histories, a narrow model")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
+    add_table_option(parser)
     options = parser.parse_args(arguments)
-    if options.table is not None:
-        write_section(options.table, "history", table(results.read(options.out)))
+    if wrote_table(options, "history"):
         return 0
     load = os.getloadavg()[0]
     torch.set_num_threads(1)

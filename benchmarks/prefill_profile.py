@@ -36,7 +36,7 @@ from benchmarks.checkpoints import kept
 from benchmarks.clock import Clock
 from benchmarks.prefill_arithmetic import Prompt, operations
 from benchmarks.results import Result, Row
-from benchmarks.rows import RESULTS, ROOT, about, finished, row, write_section
+from benchmarks.rows import RESULTS, ROOT, about, add_table_option, finished, row, wrote_table
 from benchmarks.subjects.autoglm import AutoGLM
 from benchmarks.workload import Case, Request
 
@@ -59,10 +59,9 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, help="default: 5")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="derived files")
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
+    add_table_option(parser)
     options = parser.parse_args()
-    if options.table is not None:
-        write_section(options.table, "prefill", table(results.read(options.out)))
+    if wrote_table(options, "prefill", table):
         return 0
     size = options.size or ("tiny" if options.quick else "small")
     repetitions = options.repetitions or (1 if options.quick else 5)

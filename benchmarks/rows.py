@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,6 +105,19 @@ def with_section(page: str, name: str, new: str) -> str:
 def write_section(page: Path, name: str, new: str) -> None:
     """:func:`with_section` of a file."""
     page.write_text(with_section(page.read_text(encoding="utf-8"), name, new), encoding="utf-8")
+
+
+def add_table_option(parser: argparse.ArgumentParser) -> None:
+    """For :func:`wrote_table`; the parser has ``--out``, too."""
+    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
+
+
+def wrote_table(options: argparse.Namespace, section: str, made: Callable[[Result], str] = table) -> bool:
+    """Whether a table is all that was asked for; then it is written, from the result file."""
+    if options.table is None:
+        return False
+    write_section(options.table, section, made(results.read(options.out)))
+    return True
 
 
 def _number(value: float) -> str:

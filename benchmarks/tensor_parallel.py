@@ -33,7 +33,7 @@ from autoglm.synthetic import make_checkpoint
 from benchmarks import results
 from benchmarks.checkpoints import kept
 from benchmarks.results import Failure, Load, Result, Row
-from benchmarks.rows import table, write_section
+from benchmarks.rows import add_table_option, wrote_table
 from benchmarks.side_by_side import ROOT
 
 RESULT = ROOT / "benchmarks" / "results" / "tensor_parallel.json"
@@ -131,8 +131,7 @@ def _row(subject: str, metric: str, speeds: dict[tuple[str, str], list[float]], 
 def main() -> int:
     """Measure and write the result; status 1 if a subject gave other tokens."""
     options = _arguments()
-    if options.table is not None:
-        write_section(options.table, "tensor_parallel", table(results.read(options.out)))
+    if wrote_table(options, "tensor_parallel"):
         return 0
     console = Console(stderr=True)
     work = Work(options.prompt_tokens, options.new_tokens)
@@ -175,7 +174,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pause", action="store_true", help="wait for a line on stdin between loading and measuring")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="derived files")
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--table", type=Path, help="write the table of --out into that page, measure nothing")
+    add_table_option(parser)
     return parser.parse_args()
 
 

@@ -35,7 +35,7 @@ from autoglm.synthetic import make_checkpoint
 from benchmarks import results
 from benchmarks.checkpoints import kept
 from benchmarks.namespaces import outputs
-from benchmarks.rows import RESULTS, ROOT, finished, row, table, write_section
+from benchmarks.rows import RESULTS, ROOT, add_table_option, finished, row, table, wrote_table
 
 RESULT = RESULTS / "vision_parallel.json"
 RANKS = 2
@@ -53,12 +53,11 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="checkpoints")
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--table", type=Path, help="write the table of --out into this page, measure nothing")
+    add_table_option(parser)
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--store", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.table is not None:
-        write_section(options.table, "vision", table(results.read(options.out)))
+    if wrote_table(options, "vision"):
         return 0
     checkpoint = options.cache / "checkpoints" / options.size
     if options.rank is not None:
