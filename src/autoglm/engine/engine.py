@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from autoglm import env
 from autoglm.cache import ImageOrdinals, KVCache, PartialCopy, SessionHints, VisualCache, sighted_identity
 from autoglm.engine.admission import Admission, Job
 from autoglm.engine.config import EngineConfig
@@ -19,10 +18,10 @@ from autoglm.engine.host import host_tier
 from autoglm.engine.idle import Dialogues, IdlePrefill
 from autoglm.engine.idle.prediction import Prediction
 from autoglm.engine.idle.replay import Answer
+from autoglm.engine.loading import device_kind, load_model
 from autoglm.engine.memory import kv_blocks
 from autoglm.engine.pipeline.start import flights_of
 from autoglm.engine.ranks.group import RankGroup
-from autoglm.engine.ranks.loading import check_device
 from autoglm.engine.ranks.replica import runner_of, start_replica
 from autoglm.engine.report import finish_of, logprobs_of, stats_of
 from autoglm.engine.sampling import Choice, best_at_once
@@ -45,8 +44,7 @@ from autoglm.messages import (
     Submit,
 )
 from autoglm.model.context import ImageFeatures
-from autoglm.model.loading import load_checkpoint
-from autoglm.model.quantized import load_quantized, parameter_count
+from autoglm.model.quantized import parameter_count
 from autoglm.model.registry import Model
 from autoglm.prompt import ImageLimits, Prompt, PromptBuilder, PromptLimits
 
@@ -120,29 +118,11 @@ class Engine:
         config = config or EngineConfig()
         if config.threads:
             torch.set_num_threads(config.threads)
-        device = config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
-        if dtype is None and device == "cpu":
-            dtype = torch.float32
         ranks = None
         if config.world_size > 1:
             model, ranks = start_replica(path, config, progress)
-        elif config.quantization == "none":
-            model = load_checkpoint(path, dtype=dtype, device=device, progress=progress)
         else:
-            check_device(config.quantization, torch.device(device))
-            store = env.cache_dir() / "packed"
-            model = load_quantized(
-                path,
-                config.quantization,
-                dtype=dtype,
-                device=device,
-                store=store,
-                progress=progress,
-                huge_pages=config.huge_pages,
-            )
+            model = load_model(path, config, torch.device(device_kind(config)), progress)
         prompts = PromptBuilder.from_checkpoint(
             path,
             model.layout,

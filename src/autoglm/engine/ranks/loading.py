@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from autoglm.engine.config import EngineConfig
-from autoglm.errors import InvalidInputError
-from autoglm.model.loading import empty_model, load_checkpoint
-from autoglm.model.quantized import check_packing, load_quantized
+from autoglm.engine.loading import check_device, device_kind, load_model
+from autoglm.model.loading import empty_model
+from autoglm.model.quantized import check_packing
 from autoglm.model.registry import Model
 from autoglm.model.sharding import check_sharding, shard
 from autoglm.model.stage import cut
@@ -25,9 +25,7 @@ def place_of(config: EngineConfig, rank: int) -> Place:
 
 def device_of(config: EngineConfig, place: Place) -> torch.device:
     """The rank's device; the ranks of a host take its GPUs in order."""
-    kind = config.device
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = device_kind(config)
     if kind == "cuda":
         kind = f"cuda:{place.rank % torch.cuda.device_count()}"
     return torch.device(kind)
@@ -42,17 +40,6 @@ def check_shares(path: Path, config: EngineConfig) -> None:
         check_packing(model, config.quantization, size)
 
 
-def check_device(scheme: str, device: torch.device) -> None:
-    """Raise :class:`InvalidInputError` if weights packed so do not work there."""
-    if scheme == "int8" and device.type != "cpu":
-        raise InvalidInputError(
-            f"quantization int8 works on the CPU, not on {device}: use fp8",
-            field="quantization",
-            limit="cpu",
-            value=str(device),
-        )
-
-
 def load_part(
     path: Path,
     config: EngineConfig,
@@ -62,9 +49,6 @@ def load_part(
     stage: Stage | None = None,
 ) -> Model:
     """Read what this rank holds of a checkpoint, and nothing else. Raises as loading does."""
-    dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
-    if dtype is None and device.type == "cpu":
-        dtype = torch.float32
 
     def prepare(model: Model) -> None:
         if mesh.tensor.size > 1:
@@ -72,14 +56,4 @@ def load_part(
         if stage is not None:
             cut(model, stage)
 
-    if config.quantization == "none":
-        return load_checkpoint(path, dtype=dtype, device=device, progress=progress, prepare=prepare)
-    return load_quantized(
-        path,
-        config.quantization,
-        dtype=dtype,
-        device=device,
-        progress=progress,
-        prepare=prepare,
-        huge_pages=config.huge_pages,
-    )
+    return load_model(path, config, device, progress, prepare)
