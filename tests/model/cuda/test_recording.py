@@ -32,7 +32,7 @@ class Sized:
         if self.nbytes < 0:
             raise RefusedError("an operation that graphs do not have")
         self.made += 1
-        return Recording(step, self.nbytes)
+        return Recording(step, self.nbytes, step)
 
 
 def test_the_oldest_goes_where_that_is_allowed() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from autoglm.model.context import ImageFeatures
 from autoglm.model.cuda.recording import Recorder, Recordings
 from autoglm.model.registry import Model
-from autoglm.model.vision import Geometry, Grid
+from autoglm.model.vision import Grid
 
 _REMEMBERED = 64
 
@@ -25,8 +25,7 @@ class RecordedEncoder:
 
     def __init__(self, model: Model, recorder: Recorder, most: int, most_bytes: int) -> None:
         self._model = model
-        # A graph reads its inputs where they lay when it was recorded: they live as long as it does.
-        self._inputs: dict[Grid, tuple[Tensor, Geometry]] = {}
+        self._inputs: dict[Grid, Tensor] = {}
         self._seen: OrderedDict[Grid, None] = OrderedDict()
         self.recordings: Recordings[Grid, ImageFeatures] = Recordings(
             "encoder of patches", recorder, most, most_bytes, evict=True
@@ -51,25 +50,24 @@ class RecordedEncoder:
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
             return None
-        inputs = self._inputs.get(grid)
-        if inputs is None and grid not in self.recordings.refused:
-            inputs = self._record(values, grid)
-        if inputs is None:
+        place = self._inputs.get(grid)
+        if place is None and grid not in self.recordings.refused:
+            place = self._record(values, grid)
+        if place is None:
             return None
-        inputs[0].copy_(values)
+        place.copy_(values)
         recording = self.recordings.held(grid)
         # The next image of this size is written over these.
         return ImageFeatures(tuple(tensor.clone() for tensor in recording.replay().tensors))
 
-    def _record(self, values: Tensor, grid: Grid) -> tuple[Tensor, Geometry] | None:
-        """Where the recording of ``grid`` reads its pixels, and what depends on its size; ``None``: it was refused."""
+    def _record(self, values: Tensor, grid: Grid) -> Tensor | None:
+        """Where the recording of ``grid`` reads its pixels; ``None``: it was refused."""
         model = self._model
         place = values.to(model.device, model.dtype, copy=True)
         # What depends on the size alone is made here: a recording cannot fetch it from the host.
-        geometry = model.image_geometry(grid)
-        step = partial(model.encode_image, place, grid, geometry)
+        step = partial(model.encode_image, place, grid, model.image_geometry(grid))
         if self.recordings.get(grid, step) is None:
             return None
         self._inputs = {known: held for known, held in self._inputs.items() if known in self.recordings}
-        self._inputs[grid] = place, geometry
-        return place, geometry
+        self._inputs[grid] = place
+        return place

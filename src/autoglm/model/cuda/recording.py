@@ -29,10 +29,12 @@ class Recording(Generic[T]):
 
     Attributes:
         nbytes: device memory it keeps.
+        step: what was recorded. A graph reads its inputs where they lay: all that the step holds lives as long.
     """
 
     replay: Callable[[], T]
     nbytes: int
+    step: Callable[[], T]
 
 
 class Recorder(Protocol):
@@ -48,7 +50,7 @@ class Eager:
 
     def record(self, step: Callable[[], T]) -> Recording[T]:
         step()
-        return Recording(step, 0)
+        return Recording(step, 0, step)
 
 
 class CudaGraphs:
@@ -83,7 +85,7 @@ class CudaGraphs:
             graph.replay()  # type: ignore[no-untyped-call, unused-ignore]
             return result
 
-        return Recording(replay, nbytes)
+        return Recording(replay, nbytes, step)
 
 
 class Recordings(Generic[K, T]):
