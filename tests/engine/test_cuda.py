@@ -10,19 +10,14 @@ import torch
 
 from autoglm.engine.static_decode import StaticDecode
 from autoglm.messages import ChatMessage, SamplingParams
+from tests.engine import test_static_decode
 from tests.engine.harness import Driver, engine_of, screen, user
 from tests.engine.test_host_kv import pool
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
 PENALISED = SamplingParams(temperature=0.0, frequency_penalty=0.2, max_tokens=24, ignore_eos=True)
-REQUESTS = [
-    [user("Hi")],
-    [user(screen(1), "open the shop")],
-    [user(screen(1), "and", screen(2, 56, 224), "compare")],
-    [user(screen(4), "look"), ChatMessage("assistant", "done"), user("go on")],
-    [user(screen(5), "look again")],
-]
+REQUESTS = [*test_static_decode.REQUESTS, [user(screen(5), "look again")]]
 ON: dict[str, Any] = {"device": "cuda", "dtype": "float32"}
 FORMS: dict[str, dict[str, Any]] = {
     "all on": {},

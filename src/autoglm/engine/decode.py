@@ -118,7 +118,7 @@ def prefill_on_kernels(model: Model, kv: KVStore, config: EngineConfig, num_bloc
         return
     longest = longest_context(model, config, num_blocks)
     model.decoder.kernels = PrefillKernels.of(model, kv, longest, config.block_size)
-    if model.stage is None or model.stage.vision:
+    if model.has_tower:
         model.visual.blocks.kernels = TowerKernels.of(model.visual.blocks, torch.get_num_threads())
 
 

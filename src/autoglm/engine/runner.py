@@ -39,7 +39,7 @@ class ModelRunner:
         self._visual = visual
         self.encoder = ImageEncoder.of(model, visual, config)
         model.decoder.kernels = None  # an engine before may have set them
-        if model.stage is None or model.stage.vision:  # else another stage holds the tower
+        if model.has_tower:
             model.visual.blocks.kernels = None
         multiply_by_kernel(model, config.packed_kernels)
         if model.device.type == "cuda" and config.fused_layers:

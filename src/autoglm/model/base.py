@@ -48,6 +48,11 @@ class DecoderModel(Spread):
         return module
 
     @property
+    def has_tower(self) -> bool:
+        """Whether it has the vision tower; else another stage does."""
+        return self.stage is None or self.stage.vision
+
+    @property
     def dtype(self) -> torch.dtype:
         return next(self.decoder.parameters()).dtype  # the embeddings', or the first layer's that a stage holds
 

@@ -30,8 +30,7 @@ class FusedLayers:
     """A decoder's layers."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self._layers = [layer for layer in decoder.layers if isinstance(layer, DecoderLayer)]
-        self._offset = next(i for i, layer in enumerate(decoder.layers) if isinstance(layer, DecoderLayer))
+        self._layers = decoder.layers
         self._last = 2 * len(decoder.layers)
         self._rotary_dim = decoder.rope.rotary_dim
 
@@ -62,7 +61,9 @@ class FusedLayers:
         return hidden
 
     def _layer(self, half: int) -> DecoderLayer:
-        return self._layers[half // 2 - self._offset]
+        layer = self._layers[half // 2]
+        assert isinstance(layer, DecoderLayer)  # for the type checker: ModuleList forgets
+        return layer
 
     def _attend(
         self, layer: DecoderLayer, index: int, x: Tensor, context: ForwardContext, plan: AttentionPlan
@@ -118,7 +119,7 @@ def fuse(model: Model) -> bool:
         log.info("layers run unfused: %s", reason)
         return False
     model.decoder.kernels = FusedLayers(model.decoder)
-    if model.stage is None or model.stage.vision:  # else another stage holds the tower
+    if model.has_tower:
         model.visual.blocks.kernels = FusedBlocks(model.visual.blocks)
     return True
 

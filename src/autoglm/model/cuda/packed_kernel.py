@@ -17,6 +17,7 @@ from torch import Tensor
 
 from autoglm.model.cuda.paged_kernel import available, interpreted, processors
 from autoglm.model.quantized.codes import GROUP, pack_int4, unpack_int4
+from autoglm.model.quantized.fp8 import pack_fp8, unpack_fp8
 
 log = logging.getLogger(__name__)
 MOST_ROWS = 64
@@ -122,8 +123,9 @@ def works(device: torch.device) -> bool:
     weight = torch.randn(96, 1024, generator=generator)
     x = torch.randn(3, 1024, generator=generator).to(device, torch.bfloat16)
     try:
-        for packed, scales, whole in (_as_int4(weight), _as_fp8(weight)):
-            right = x.float() @ whole.to(device).T
+        for pack, unpack in ((pack_int4, unpack_int4), (pack_fp8, unpack_fp8)):
+            packed, scales = pack(weight)
+            right = x.float() @ unpack(packed, scales).to(device).T
             found = linear(x, packed.to(device), scales.to(device), None, splits=2).float()
             difference = float((found - right).abs().max() / right.abs().max())
             if not difference <= _TOLERANCE:
@@ -133,17 +135,6 @@ def works(device: torch.device) -> bool:
         log.info("packed weights are unpacked for products: %s: %s", type(error).__name__, error)
         return False
     return True
-
-
-def _as_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    packed, scales = pack_int4(weight)
-    return packed, scales, unpack_int4(packed, scales)
-
-
-def _as_fp8(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    scales = weight.abs().amax(dim=1) / torch.finfo(torch.float8_e4m3fn).max
-    packed = (weight / scales[:, None]).to(torch.float8_e4m3fn)
-    return packed, scales, packed.float() * scales[:, None]
 
 
 # fmt: off

@@ -54,7 +54,7 @@ def unpack_int4(packed: Tensor, scales: Tensor) -> Tensor:
     """float32 ``[rows, cols]``."""
     rows = packed.shape[0]
     groups = packed.view(rows, -1, GROUP // 2).long()
-    codes = code_table(packed.device)[torch.cat([groups & 15, groups >> 4], dim=2)]
+    codes = _table(packed.device)[torch.cat([groups & 15, groups >> 4], dim=2)]
     return (codes * scales.float().unsqueeze(2)).view(rows, -1)
 
 
@@ -66,7 +66,7 @@ def _parts(weight: Tensor) -> list[slice]:
 
 
 @cache
-def code_table(device: torch.device) -> Tensor:
+def _table(device: torch.device) -> Tensor:
     """On the device once: a recorded step cannot fetch it from the host."""
     return torch.tensor(CODES, device=device)
 
@@ -74,7 +74,7 @@ def code_table(device: torch.device) -> Tensor:
 def _pack_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     rows, cols = weight.shape
     groups = weight.reshape(-1, GROUP)
-    codes = code_table(weight.device)
+    codes = _table(weight.device)
     middles = (codes[1:] + codes[:-1]) / 2
     largest = groups.gather(1, groups.abs().argmax(dim=1, keepdim=True))
     best = torch.full((len(groups), 1), torch.inf, device=weight.device)
